@@ -1,0 +1,81 @@
+"""``python -m applications.mnist --data digits``: fit the objectives, write the table and the figure."""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import probcl as pcl
+from applications.mnist.experiment import OBJECTIVES, Config, Fitted, fit_objective, measure
+from applications.mnist.figure import draw
+from applications.tables import Row, as_csv, report
+from probcl.datasets import Split
+
+NOTE = """\
+Means over {seeds} seed(s) on {test:,} test images. accuracy, NLL, ECE: of p(label|image), with the training labels'
+frequencies as prior. R@k: a label retrieved for an image; an image of the right label retrieved for a label. ESS,
+purity, distinct: of images drawn given each label from the test images."""
+
+
+def main() -> None:
+    arguments = _parse()
+    here = Path(__file__).parent
+    config = Config.read(here / f"{arguments.data}.toml", epochs=arguments.epochs, seeds=arguments.seeds)
+    output = arguments.output or Path("results") / f"mnist-{arguments.data}"
+    data = _load(arguments)
+    started = time.perf_counter()
+
+    runs: list[dict[str, str | float]] = []
+    shown: list[Fitted] = []
+    for seed in config.seeds:
+        for objective in OBJECTIVES:
+            for fitted in fit_objective(objective, data, config, seed):
+                runs.append({"seed": str(seed), **measure(fitted, data, seed)})
+                if seed == config.seeds[0]:
+                    shown.append(fitted)
+
+    note = NOTE.format(seeds=len(config.seeds), test=data.test.n_pairs)
+    report(f"Images and labels: {arguments.data}", _means(runs), output / "table", note)
+    (output / "table-seeds.csv").write_text(as_csv(runs))
+    draw(shown, data, output / "figure.png")
+    Console().print(
+        f"Wrote {output}/ (table.md, table.csv, table-seeds.csv, figure.png) in {time.perf_counter() - started:.0f} s"
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m applications.mnist", description=__doc__)
+    parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
+    parser.add_argument("--data-dir", type=Path, help="directory of MNIST's IDX files; without it they are downloaded")
+    parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the configuration's")
+    parser.add_argument("--output", type=Path, help="directory for tables and figure; results/mnist-DATA by default")
+    return parser.parse_args()
+
+
+def _load(arguments: argparse.Namespace) -> Split:
+    if arguments.data == "digits":
+        return pcl.datasets.load_digits()
+    if arguments.data_dir is None and (local := os.environ.get("PROBCL_DATA")):
+        arguments.data_dir = Path(local) / "mnist"
+    return pcl.datasets.load_mnist(arguments.data_dir, download=arguments.data_dir is None)
+
+
+def _means(runs: list[dict[str, str | float]]) -> list[Row]:
+    groups: dict[tuple[str | float, str | float], list[dict[str, str | float]]] = {}
+    for run in runs:
+        groups.setdefault((run["objective"], run["re-gauge"]), []).append(run)
+    return [
+        {
+            name: value if isinstance(value, str) else sum(float(run[name]) for run in group) / len(group)
+            for name, value in group[0].items()
+            if name != "seed"
+        }
+        for group in groups.values()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Alignments: how alike two embeddings are, a(x, y), larger for closer.
+
+An alignment and a temperature turn a pair of encoders into the score s(u, v) = a(g_u(u), g_v(v)) / τ, the
+learned logarithm of the density ratio between the joint law and the product of its marginals.
+
+Every alignment here is a matrix product with something done to its entries::
+
+    a(x_i, y_j) = link(⟨x'_i, y'_j⟩ + row_i + column_j) + potential_i + potential_j
+
+and a subclass says what those parts are (`Alignment.factorize`, `Alignment.link`, `Alignment.potentials`). This one
+description is what lets the reductions of `probcl.Scores` be carried out densely, in tiles, or in a fused kernel.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probcl.checks import describe, require_count
+from probcl.serialization import register
+
+
+class Factors(NamedTuple):
+    """The matrix product inside an alignment: ⟨x_i, y_j⟩ + row_i + column_j."""
+
+    x: Float[Tensor, "n k"]
+    y: Float[Tensor, "m k"]
+    row: Float[Tensor, " n"] | None = None
+    column: Float[Tensor, " m"] | None = None
+
+
+class Potentials(NamedTuple):
+    """What is added to row i and to column j of an alignment, outside its link."""
+
+    row: Float[Tensor, " n"] | None = None
+    column: Float[Tensor, " m"] | None = None
+
+
+class Alignment(nn.Module):
+    """Base class: subclasses define `factorize`, and where needed `link` and `potentials`.
+
+    Calling an alignment gives a for all pairs, ``(n, d), (m, d) -> (n, m)``; `matched` gives it for row i with
+    row i, ``(n, d), (n, d) -> (n,)``.
+    """
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        """Prepare the embeddings, once for the whole matrix."""
+        raise NotImplementedError
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Elementwise function of the product; the identity unless overridden."""
+        return product
+
+    def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
+        """Functions of one embedding alone; none unless overridden."""
+        return Potentials()
+
+    def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Alignment of every row of `x` with every row of `y`."""
+        factors = self.factorize(x, y)
+        aligned = self.link(add_outer(factors.x @ factors.y.mT, factors.row, factors.column))
+        return add_outer(aligned, *self.potentials(x, y))
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Alignment of row i of `x` with row i of `y`."""
+        factors = self.factorize(x, y)
+        aligned = self.link(add_matched((factors.x * factors.y).sum(-1), factors.row, factors.column))
+        return add_matched(aligned, *self.potentials(x, y))
+
+
+@register
+class InnerProduct(Alignment):
+    """⟨x, y⟩, on encoders that are not normalised (Baptista, Stuart & Tran 2025, eq. 25)."""
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        return Factors(x, y)
+
+
+@register
+class Cosine(Alignment):
+    """⟨x, y⟩ / (|x| |y|), in [−1, 1]: the alignment of CLIP (Baptista, Stuart & Tran 2025, eq. 14).
+
+    Raises
+    ------
+    ValueError
+        If an embedding is the zero vector, which has no direction.
+    """
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        return Factors(_unit(x, "first"), _unit(y, "second"))
+
+
+@register
+class L2(Alignment):
+    """−½ |x − y|²: half the squared Euclidean distance, negated (Baptista, Stuart & Tran 2025, eq. 26).
+
+    The square is expanded around the mean of the second embeddings, so that a common offset costs no digits.
+    """
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        centre = y.detach().mean(0)
+        x, y = x - centre, y - centre
+        return Factors(x, y, -0.5 * x.square().sum(-1), -0.5 * y.square().sum(-1))
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return product.clamp(max=0)
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return -0.5 * (x - y).square().sum(-1)
+
+
+@register
+class WithPotentials(Alignment):
+    """A base alignment plus a potential for each modality: base(g, h) − ½|k_x|² − ½|k_y|².
+
+    The encoders return the alignment's features and the potential's features side by side, x = (g, k_x) and
+    y = (h, k_y). With an inner product as its base this is the indefinite quadratic form that represents a jointly
+    Gaussian law exactly, which neither `InnerProduct` nor `L2` can (`probcl.gaussian`, ``alignment="potentials"``).
+
+    Parameters
+    ----------
+    base
+        The alignment of g with h; `InnerProduct` by default.
+    potential_dim
+        How many trailing columns are k. By default half of the columns.
+
+    Raises
+    ------
+    ValueError
+        On use, if the embeddings are too narrow, or have an odd width and no `potential_dim` was given.
+    """
+
+    def __init__(self, base: Alignment | None = None, potential_dim: int | None = None) -> None:
+        super().__init__()
+        self.base = InnerProduct() if base is None else require_alignment("base", base)
+        self.potential_dim = None if potential_dim is None else require_count("potential_dim", potential_dim)
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        (g, _), (h, _) = self._split(x), self._split(y)
+        return self.base.factorize(g, h)
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.base.link(product)
+
+    def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
+        (g, k_x), (h, k_y) = self._split(x), self._split(y)
+        inner = self.base.potentials(g, h)
+        row, column = _potential(k_x), _potential(k_y)
+        return Potentials(
+            row if inner.row is None else row + inner.row,
+            column if inner.column is None else column + inner.column,
+        )
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        (g, k_x), (h, k_y) = self._split(x), self._split(y)
+        return self.base.matched(g, h) + _potential(k_x) + _potential(k_y)
+
+    def _split(self, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+        width = x.shape[-1]
+        if self.potential_dim is None and width % 2:
+            raise ValueError(
+                f"WithPotentials() takes half of the embedding for the potential, got {width} columns; "
+                "give potential_dim or an encoder of even width"
+            )
+        potential = width // 2 if self.potential_dim is None else self.potential_dim
+        if potential >= width:
+            raise ValueError(f"potential_dim must be below the embedding's width {width}, got {potential}")
+        return x[:, : width - potential], x[:, width - potential :]
+
+
+def require_alignment(name: str, value: object) -> Alignment:
+    """Return `value` if it is an alignment; raise `TypeError` otherwise, as for a class that was not called."""
+    if not isinstance(value, Alignment):
+        raise TypeError(f"{name} must be an Alignment such as Cosine(), got {describe(value)}")
+    return value
+
+
+def add_outer(
+    product: Float[Tensor, "n m"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " m"] | None
+) -> Float[Tensor, "n m"]:
+    """Add row_i + column_j, skipping what is None."""
+    product = product if row is None else product + row[:, None]
+    return product if column is None else product + column[None, :]
+
+
+def add_matched(
+    product: Float[Tensor, " n"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " n"] | None
+) -> Float[Tensor, " n"]:
+    """Add row_i + column_i, skipping what is None."""
+    product = product if row is None else product + row
+    return product if column is None else product + column
+
+
+def _potential(k: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    return -0.5 * k.square().sum(-1)
+
+
+def _unit(x: Float[Tensor, "n d"], which: str) -> Float[Tensor, "n d"]:
+    # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    if (largest == 0).any():
+        row = int((largest[:, 0] == 0).nonzero()[0, 0])
+        raise ValueError(f"Cosine has no value for a zero vector, got one in row {row} of the {which} embeddings")
+    scaled = x / largest
+    return scaled / scaled.norm(dim=-1, keepdim=True)

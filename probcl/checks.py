@@ -1,0 +1,71 @@
+"""Argument checks whose messages name the argument, what was expected, and what came."""
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+
+def describe(value: object) -> str:
+    """Short description of what a caller passed, for error messages."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    return f"{value!r} of type {type(value).__name__}"
+
+
+def require_tensor(name: str, value: object) -> Tensor:
+    """Return `value` if it is a tensor; raise `TypeError` otherwise."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {describe(value)}")
+    return value
+
+
+def require_finite(name: str, value: Tensor) -> Tensor:
+    """Return `value` if every entry is finite; raise `ValueError` otherwise."""
+    if value.is_floating_point() or value.is_complex():
+        bad = ~torch.isfinite(value)
+        if bad.any():
+            raise ValueError(f"{name} must be finite, got {int(bad.sum())} NaN or infinite of {value.numel()} values")
+    return value
+
+
+def require_embeddings(name: str, value: object) -> Tensor:
+    """Return `value` if it is a finite floating-point matrix with at least one row and one column.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a tensor of a floating-point type.
+    ValueError
+        If it is not two-dimensional, is empty, or has NaN or infinite entries.
+    """
+    tensor = require_tensor(name, value)
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}")
+    if tensor.ndim != 2 or tensor.numel() == 0:
+        raise ValueError(f"{name} must be a non-empty (n, d) matrix of embeddings, got {describe(tensor)}")
+    return require_finite(name, tensor)
+
+
+def require_positive(name: str, value: object) -> None:
+    """Raise unless `value` is a finite number, or a tensor of one element, above zero."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"{name} must be a number or a tensor of one element, got {describe(value)}")
+        number = float(value.detach())
+    elif isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number or a tensor of one element, got {describe(value)}")
+    else:
+        number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be finite and positive, got {number}")
+
+
+def require_count(name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` if it is an integer of at least `minimum`; raise otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {describe(value)}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return int(value)

@@ -1,0 +1,150 @@
+"""Diagnostics: whether what was learned retrieves the right items and gives probabilities that can be believed.
+
+Probabilities and log-probabilities are (B, K), classes are integers 0 … K−1 of shape (B,), and every diagnostic is a
+plain number, the mean over the B queries.
+"""
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from sklearn.metrics import accuracy_score
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from probcl.checks import describe, require_count, require_tensor
+from probcl.retrieval import Library
+
+# Rows of float32 probabilities over thousands of classes sum to one to about this.
+_NORMALISED_TO = 1e-3
+
+
+def recall_at_k(
+    library: Library,
+    queries: Shaped[Tensor, "B *event"],
+    k: int = 1,
+    *,
+    query_labels: Int[Tensor, " B"] | None = None,
+    item_labels: Int[Tensor, " N"] | None = None,
+) -> float:
+    """Fraction of queries with a relevant item among the `k` items retrieved, in [0, 1].
+
+    Without labels, query i is matched with item i of the library and nothing else is relevant: the R@k of image and
+    text retrieval (Radford et al. 2021, CLIP). With labels, every item of the query's label is relevant.
+
+    Parameters
+    ----------
+    library
+        The items to search, N of them.
+    queries
+        Of the other modality, shape (B, *event_shape).
+    k
+        How many items to retrieve.
+    query_labels, item_labels
+        Integer labels of shapes (B,) and (N,); both or neither.
+
+    Raises
+    ------
+    ValueError
+        If only one of the labels is given or one has another shape, if there are none and B ≠ N, or `k` exceeds N.
+    """
+    if (query_labels is None) != (item_labels is None):
+        raise ValueError("give both query_labels and item_labels, or neither for queries matched with items")
+    if query_labels is None and len(queries) != len(library):
+        raise ValueError(
+            f"without labels query i is matched with item i, got {len(queries)} queries and {len(library)} items"
+        )
+    wanted = _labels("query_labels", query_labels, len(queries))
+    labels = _labels("item_labels", item_labels, len(library))
+    retrieved = library.topk(queries, k).indices.cpu()
+    return float((labels[retrieved] == wanted[:, None]).any(1).double().mean())
+
+
+def accuracy(probs: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> float:
+    """Fraction of rows whose largest entry is at the label, in [0, 1]; probabilities or log-probabilities.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If shapes do not fit, `probs` has NaN, or a label is outside 0 … K−1.
+    """
+    probs, labels = _check(probs, labels, "probs")
+    return float(accuracy_score(labels.numpy(), probs.argmax(1).numpy()))
+
+
+def negative_log_likelihood(log_probs: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> float:
+    """Mean of −log p(label) in nats: infinite if a label was given no probability.
+
+    It takes log-probabilities, since probabilities that underflow would have to be clipped, and it is the confident
+    mistakes that this is to show.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If shapes do not fit, rows of exp(log_probs) do not sum to one, or a label is outside 0 … K−1.
+    """
+    log_probs, labels = _check(log_probs, labels, "log_probs")
+    _require_normalised("exp(log_probs)", log_probs.exp())
+    return float(nll_loss(log_probs, labels))
+
+
+def expected_calibration_error(probs: Float[Tensor, "B K"], labels: Int[Tensor, " B"], bins: int = 15) -> float:
+    r"""Top-label expected calibration error, in [0, 1].
+
+    .. math:: \sum_m \frac{|B_m|}{B} \, |\mathrm{acc}(B_m) - \mathrm{conf}(B_m)|
+
+    over bins B_m of predictions whose confidence, the largest probability, lies in ((m−1)/M, m/M]
+    (Guo, Pleiss, Sun & Weinberger 2017, *On Calibration of Modern Neural Networks*, eqs. 2, 3 and 5).
+
+    Parameters
+    ----------
+    probs
+        Class probabilities, shape (B, K), whose rows sum to one.
+    labels
+        The true classes, shape (B,).
+    bins
+        The number M of bins of equal width.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If shapes do not fit, rows do not sum to one, a label is outside 0 … K−1, or `bins` is not positive.
+    """
+    probs, labels = _check(probs, labels, "probs")
+    _require_normalised("probs", probs)
+    confidence, predicted = probs.max(1)
+    inner_edges = torch.arange(1, require_count("bins", bins), dtype=torch.float64) / bins
+    excess = confidence - (predicted == labels).double()
+    per_bin = torch.zeros(bins, dtype=torch.float64).index_add(0, torch.bucketize(confidence, inner_edges), excess)
+    return float(per_bin.abs().sum() / len(labels))
+
+
+def _labels(name: str, labels: Tensor | None, length: int) -> Int[Tensor, " length"]:
+    if labels is None:
+        return torch.arange(length)
+    if require_tensor(name, labels).shape != (length,):
+        raise ValueError(f"{name} must have shape ({length},), got {describe(labels)}")
+    return labels.cpu()
+
+
+def _check(probs: Tensor, labels: Tensor, name: str) -> tuple[Float[Tensor, "B K"], Int[Tensor, " B"]]:
+    if require_tensor(name, probs).ndim != 2 or probs.numel() == 0 or probs.isnan().any():
+        raise ValueError(f"{name} must be a non-empty (B, K) matrix without NaN, got {describe(probs)}")
+    if require_tensor("labels", labels).is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers, got {describe(labels)}")
+    batch, classes = probs.shape
+    if labels.shape != (batch,):
+        raise ValueError(f"labels must have shape ({batch},), one for each row of {name}, got {describe(labels)}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must lie in 0 … {classes - 1}, got {int(labels.min())} to {int(labels.max())}")
+    return probs.detach().cpu().double(), labels.cpu().long()
+
+
+def _require_normalised(name: str, probs: Float[Tensor, "B K"]) -> None:
+    off = float((probs.sum(1) - 1).abs().max())
+    if probs.min() < 0 or not off <= _NORMALISED_TO:
+        raise ValueError(f"rows of {name} must be non-negative and sum to one, got a sum off by {off:.3g}")

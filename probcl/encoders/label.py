@@ -1,0 +1,53 @@
+"""Encoder of class labels."""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from probcl.checks import describe, require_count
+from probcl.serialization import register
+
+
+@register
+class Label(nn.Module):
+    """Class labels 0 … K−1 as one-hot vectors, or as learned vectors of another width.
+
+    Parameters
+    ----------
+    n_classes
+        The number K of classes.
+    out_features
+        Width of the embedding; by default K, the one-hot vectors themselves, with nothing to learn.
+
+    Raises
+    ------
+    TypeError
+        On use, if labels are not integers.
+    ValueError
+        On use, if a label is outside 0 … K−1, or the labels are not a vector.
+    """
+
+    _like: Tensor
+
+    def __init__(self, n_classes: int, out_features: int | None = None) -> None:
+        super().__init__()
+        self.n_classes = require_count("n_classes", n_classes)
+        self.embedding = (
+            None if out_features is None else nn.Embedding(n_classes, require_count("out_features", out_features))
+        )
+        # A one-hot encoder has no parameter that says which type and device its embeddings should have.
+        self.register_buffer("_like", torch.empty(0))
+
+    def forward(self, labels: Integer[Tensor, " batch"]) -> Float[Tensor, "batch out"]:
+        """Return embeddings of shape (batch, out_features)."""
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise TypeError(f"labels must be integers, got {describe(labels)}")
+        if labels.ndim != 1:
+            raise ValueError(f"labels must have shape (batch,), got {describe(labels)}")
+        if labels.numel() and (labels.min() < 0 or labels.max() >= self.n_classes):
+            found = f"values from {int(labels.min())} to {int(labels.max())}"
+            raise ValueError(f"labels must lie in 0 … {self.n_classes - 1}, got {found}")
+        if self.embedding is not None:
+            return self.embedding(labels.long())
+        return one_hot(labels.long(), self.n_classes).to(self._like)

@@ -1,0 +1,65 @@
+"""Encoders of vectors."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probcl.checks import require_count
+from probcl.serialization import register
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+@register
+class Linear(nn.Linear):
+    """The linear map u ↦ G u, without an intercept by default: the encoder of the Gaussian theory.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Widths of the input and of the embedding.
+    bias
+        Whether to add a learned constant.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(require_count("in_features", in_features), require_count("out_features", out_features), bias)
+
+
+@register
+class MLP(nn.Module):
+    """A multilayer perceptron on flattened inputs.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Widths of the flattened input and of the embedding.
+    hidden
+        Widths of the hidden layers.
+    activation
+        ``"relu"``, ``"gelu"``, ``"silu"`` or ``"tanh"``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "gelu",
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
+        widths = [in_features, *hidden, out_features]
+        for width in widths:
+            require_count("every width of an MLP", width)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise(widths[:-1]):
+            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-2], out_features))
+
+    def forward(self, x: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch out"]:
+        """Return embeddings of shape (batch, out_features)."""
+        return self.layers(x)

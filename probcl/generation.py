@@ -1,0 +1,79 @@
+"""Generation: draws from the learned conditional of one modality given the other.
+
+On a data bank these are resampled items, item i with probability softmax_i(s(u_i, v) + log w_i)
+(Baptista, Stuart & Tran 2025, §4). They are only as various as the bank: look at `Resampled.ess`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from probcl.checks import require_count
+from probcl.conditional import EmpiricalConditional
+
+
+class Resampled(NamedTuple):
+    """What `resample` drew, S times for each of the B conditions (B is absent if there is only one, without an axis).
+
+    Attributes
+    ----------
+    values
+        The draws, shape (S, B, *event_shape).
+    indices
+        Their positions in the bank, shape (S, B).
+    ess
+        Effective sample size of the bank under each condition, shape (B,): 1 if all mass is on one atom, N if it is
+        spread evenly.
+    distinct
+        How many different values are among the S draws, shape (B,).
+    """
+
+    values: Shaped[Tensor, "S *batch_and_event"]
+    indices: Int[Tensor, "S *batch"]
+    ess: Float[Tensor, "*batch"]
+    distinct: Int[Tensor, "*batch"]
+
+
+def resample(
+    conditional: EmpiricalConditional,
+    num_samples: int,
+    *,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Resampled:
+    """Draw from a conditional on a data bank, and say how diverse the draws can be and are.
+
+    Parameters
+    ----------
+    conditional
+        ``model.u_given_v(prior).condition(v)`` or its mirror.
+    num_samples
+        S, how many draws for each condition.
+    seed, generator
+        Either makes the draws reproducible and leaves torch's global generator alone; with neither, that one is used.
+
+    Raises
+    ------
+    TypeError
+        If `conditional` is not an `EmpiricalConditional`, or `num_samples` no integer.
+    ValueError
+        If `num_samples` is not positive, or both `seed` and `generator` are given.
+    """
+    if not isinstance(conditional, EmpiricalConditional):
+        raise TypeError(f"conditional must be an EmpiricalConditional, got {type(conditional).__name__}")
+    require_count("num_samples", num_samples)
+    if seed is not None and generator is not None:
+        raise ValueError("give seed or generator, not both")
+    if seed is not None:
+        generator = torch.Generator(conditional.logits.device).manual_seed(seed)
+    indices = conditional.sample_index((num_samples,), generator=generator)
+    values = conditional.atoms[indices.to(conditional.atoms.device)]
+    return Resampled(values, indices, conditional.ess(), _count_distinct(conditional.prior.group[indices]))
+
+
+def _count_distinct(numbers: Int[Tensor, "S *batch"]) -> Int[Tensor, "*batch"]:
+    """How many different numbers there are along the first axis."""
+    ordered = numbers.sort(0).values
+    return 1 + (ordered[1:] != ordered[:-1]).sum(0)

@@ -1,0 +1,68 @@
+"""What a kernel is given, and what it must compute."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Elementwise = Callable[[Tensor], Tensor]
+Dim = Literal[0, 1]
+
+
+@dataclass(frozen=True)
+class ScoreTerms:
+    """The score matrix as a formula, s_ij = link(⟨x_i, y_j⟩ + row_i + column_j) / τ + bias_u_i + bias_v_j.
+
+    Absent terms are None. `diagonal` is s_ii, computed from the matched rows themselves, or None if n ≠ m.
+    """
+
+    x: Float[Tensor, "n k"]
+    y: Float[Tensor, "m k"]
+    row: Float[Tensor, " n"] | None
+    column: Float[Tensor, " m"] | None
+    link: Elementwise
+    temperature: float | Tensor
+    bias_u: Float[Tensor, " n"] | None
+    bias_v: Float[Tensor, " m"] | None
+    diagonal: Float[Tensor, " n"] | None
+
+
+class Kernel(ABC):
+    """One way to reduce the score matrix; every method agrees with the dense one to rounding.
+
+    Along ``dim=1`` a reduction runs over the columns and returns one value for each row; along ``dim=0`` the other way
+    round; ``dim=None`` reduces everything. With ``diagonal=False`` the entries s_ii are left out.
+    """
+
+    def __init__(self, terms: ScoreTerms) -> None:
+        self.terms = terms
+        # Later reductions follow the mode the terms were made in: half of a graph would be a wrong gradient.
+        self.differentiable = torch.is_grad_enabled()
+
+    @abstractmethod
+    def matrix(self) -> Float[Tensor, "n m"]:
+        """Return all scores at once."""
+
+    @abstractmethod
+    def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
+        """Return log Σ e^s."""
+
+    @abstractmethod
+    def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
+        """Return Σ fn(s)."""
+
+    @abstractmethod
+    def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
+        """Return Σ_j fn(s_ij) weights_jp (``dim=1``) or Σ_i fn(s_ij) weights_ip (``dim=0``)."""
+
+    @abstractmethod
+    def topk(self, k: int, dim: Dim) -> tuple[Float[Tensor, "count k"], Int[Tensor, "count k"]]:
+        """Return the k largest scores in descending order and where they are."""
+
+    @abstractmethod
+    def sample(self, num_samples: int, dim: Dim, generator: torch.Generator | None) -> Int[Tensor, "num_samples count"]:
+        """Draw indices with probabilities softmax(s) along `dim`."""

@@ -1,0 +1,60 @@
+"""The reference kernel: the whole matrix, stored, and torch's own reductions of it."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from probcl.alignment import add_outer
+from probcl.kernels.base import Dim, Elementwise, Kernel
+
+
+class DenseKernel(Kernel):
+    """Store the n × m scores, once, and reduce them: the fastest way while they fit in the cache."""
+
+    @cached_property
+    def _matrix(self) -> Float[Tensor, "n m"]:
+        terms = self.terms
+        with torch.set_grad_enabled(self.differentiable):
+            product = add_outer(terms.x @ terms.y.mT, terms.row, terms.column)
+            return add_outer(terms.link(product) / terms.temperature, terms.bias_u, terms.bias_v)
+
+    def matrix(self) -> Float[Tensor, "n m"]:
+        return self._matrix
+
+    def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
+        scores = self._matrix if diagonal else _fill_diagonal(self._matrix, -torch.inf)
+        return torch.logsumexp(scores, dim=(0, 1) if dim is None else dim)
+
+    def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
+        # Filled before fn as well: where fn overflows on the diagonal, its gradient would be 0 · ∞.
+        values = fn(self._matrix) if diagonal else _fill_diagonal(fn(_fill_diagonal(self._matrix, 0.0)), 0.0)
+        return values.sum(dim=(0, 1) if dim is None else dim)
+
+    def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
+        values = fn(self._matrix)
+        return (values if dim == 1 else values.mT) @ weights
+
+    def topk(self, k: int, dim: Dim) -> tuple[Float[Tensor, "count k"], Int[Tensor, "count k"]]:
+        values, indices = self._rows(dim).topk(k, dim=1)
+        return values, indices
+
+    def sample(self, num_samples: int, dim: Dim, generator: torch.Generator | None) -> Int[Tensor, "num_samples count"]:
+        scores = self._rows(dim).detach()
+        draws = [_gumbel_argmax(scores, generator) for _ in range(num_samples)]
+        return torch.stack(draws)
+
+    def _rows(self, dim: Dim) -> Float[Tensor, "count length"]:
+        return self._matrix if dim == 1 else self._matrix.mT
+
+
+def _fill_diagonal(matrix: Float[Tensor, "n m"], fill: float) -> Float[Tensor, "n m"]:
+    eye = torch.eye(*matrix.shape, dtype=torch.bool, device=matrix.device)
+    return matrix.masked_fill(eye, fill)
+
+
+def _gumbel_argmax(scores: Float[Tensor, "n m"], generator: torch.Generator | None) -> Int[Tensor, " n"]:
+    # −log of a standard exponential is a standard Gumbel, and the argmax of s + Gumbel is a draw from softmax(s).
+    exponential = torch.empty_like(scores).exponential_(generator=generator)
+    return (scores - exponential.log_()).argmax(dim=1)

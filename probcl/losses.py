@@ -1,0 +1,144 @@
+"""Losses: what is minimised so that the scores become the logarithm of the density ratio.
+
+Every loss takes a `probcl.Scores` of matched pairs, (u_i, v_i) on its diagonal, and returns a scalar.
+"""
+
+import math
+from enum import Enum
+from numbers import Real
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probcl.checks import describe
+from probcl.scores import Scores
+
+
+class Identifies(Enum):
+    """What the minimiser of a loss determines of log dμ/(dμ_u dμ_v), and so which conditionals may be trusted."""
+
+    RATIO = "the log density ratio up to a constant"
+    RATIO_UP_TO_V = "the log density ratio up to a function of v: u|v is determined, v|u is not"
+    RATIO_UP_TO_U = "the log density ratio up to a function of u: v|u is determined, u|v is not"
+
+
+class Loss(nn.Module):
+    """Base class: ``loss(scores)`` is a scalar to be minimised."""
+
+    @property
+    def identifies(self) -> Identifies:
+        """What the minimiser determines of the log density ratio."""
+        raise NotImplementedError
+
+    def forward(self, scores: Scores) -> Float[Tensor, ""]:
+        """Return the loss of a batch of matched pairs."""
+        raise NotImplementedError
+
+
+class ConditionalLoss(Loss):
+    r"""Weighted sum of the negative log-likelihoods of the two conditionals (CLIP's loss and InfoNCE's).
+
+    .. math::
+        -L = \frac{λ_u + λ_v}{2} E_μ s - \frac{λ_u}{2} E_v \log E_{u'} e^{s(u', v)}
+             - \frac{λ_v}{2} E_u \log E_{v'} e^{s(u, v')}
+
+    with batch means for the expectations. For λ_u + λ_v = 2 the value −L is a lower bound of the mutual information
+    I(u; v), and L + log N is CLIP's loss (Baptista, Stuart & Tran 2025, eqs. 11-12, Problem 3.4, Theorem 2.8).
+
+    Parameters
+    ----------
+    lambda_u, lambda_v
+        Weights of u|v and of v|u: (1, 1) is CLIP's two-sided loss, (2, 0) fits u|v only, (0, 2) fits v|u only.
+    diagonal
+        Whether the matched pair is among the candidates in the logarithm, as in CLIP. Left out, −L is no longer capped
+        at log N, but is no bound of the mutual information either.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import ConditionalLoss, Cosine, Scores
+    >>> z = torch.eye(3)
+    >>> ConditionalLoss()(Scores(z, z, alignment=Cosine(), temperature=0.07))
+    tensor(-1.0986)
+    """
+
+    def __init__(self, lambda_u: float = 1.0, lambda_v: float = 1.0, *, diagonal: bool = True) -> None:
+        super().__init__()
+        self.lambda_u, self.lambda_v = _require_weight("lambda_u", lambda_u), _require_weight("lambda_v", lambda_v)
+        if self.lambda_u + self.lambda_v == 0:
+            raise ValueError("lambda_u and lambda_v must not both be zero")
+        self.diagonal = diagonal
+
+    @property
+    def identifies(self) -> Identifies:
+        if self.lambda_v == 0:
+            return Identifies.RATIO_UP_TO_V
+        return Identifies.RATIO_UP_TO_U if self.lambda_u == 0 else Identifies.RATIO
+
+    def forward(self, scores: Scores) -> Float[Tensor, ""]:
+        require_pairs(scores)
+        loss = scores.diagonal().new_zeros(())
+        if self.lambda_u:
+            loss = loss + self.lambda_u / 2 * self._direction(scores, dim=0)
+        if self.lambda_v:
+            loss = loss + self.lambda_v / 2 * self._direction(scores, dim=1)
+        return loss
+
+    def _direction(self, scores: Scores, dim: Literal[0, 1]) -> Float[Tensor, ""]:
+        if self.diagonal:
+            return scores.diagonal_nll(dim).mean() - math.log(scores.shape[dim])
+        return (scores.logmeanexp(dim, diagonal=False) - scores.diagonal()).mean()
+
+    def extra_repr(self) -> str:
+        return f"lambda_u={self.lambda_u:g}, lambda_v={self.lambda_v:g}" + ("" if self.diagonal else ", diagonal=False")
+
+
+class JointLoss(Loss):
+    r"""Negative log-likelihood of the joint law, the Donsker-Varadhan bound.
+
+    .. math:: -L = E_μ s - \log E_{μ_u ⊗ μ_v} e^s
+
+    with batch means. In the population −L is a lower bound of I(u; v), and never a tighter one than that of
+    `ConditionalLoss`, since L_cond ≤ L_joint for every score (Baptista, Stuart & Tran 2025, Theorem 3.10).
+
+    Parameters
+    ----------
+    diagonal
+        Whether the matched pairs are among the n × n pairs in the logarithm.
+    """
+
+    def __init__(self, *, diagonal: bool = True) -> None:
+        super().__init__()
+        self.diagonal = diagonal
+
+    @property
+    def identifies(self) -> Identifies:
+        return Identifies.RATIO
+
+    def forward(self, scores: Scores) -> Float[Tensor, ""]:
+        require_pairs(scores)
+        return scores.logmeanexp(diagonal=self.diagonal) - scores.diagonal().mean()
+
+    def extra_repr(self) -> str:
+        return "" if self.diagonal else "diagonal=False"
+
+
+def require_pairs(scores: Scores) -> None:
+    """Raise unless these are `Scores` (`TypeError`) of at least two matched pairs (`ValueError`)."""
+    if not isinstance(scores, Scores):
+        raise TypeError(f"a loss takes Scores, as in loss(Scores(z_u, z_v)), got {describe(scores)}")
+    n, m = scores.shape
+    if n != m:
+        raise ValueError(f"a loss needs matched pairs, as many u as v, got scores of shape {scores.shape}")
+    if n < 2:
+        raise ValueError("a contrastive loss needs at least two pairs, got one")
+
+
+def _require_weight(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    weight = float(value)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {weight}")
+    return weight

@@ -1,0 +1,263 @@
+"""`BimodalModel`: two encoders, an alignment and a temperature, which together are a learned joint law."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from probcl.alignment import Alignment, InnerProduct
+from probcl.checks import require_count
+from probcl.errors import CheckpointError, ProbclWarning
+from probcl.gauge import Gauge, Side
+from probcl.losses import Identifies
+from probcl.priors import EmpiricalPrior
+from probcl.scores import Scores
+from probcl.serialization import (
+    from_config,
+    load_weights,
+    read_archive,
+    to_config,
+    write_archive,
+    write_atomically,
+)
+from probcl.temperature import Temperature
+
+if TYPE_CHECKING:
+    from probcl.conditional import Conditional
+
+KIND = "probcl model"
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+
+
+class BimodalModel(nn.Module):
+    """Two encoders and an alignment: the learned law ν(u, v) ∝ e^{s(u,v)} μ_u μ_v, s(u, v) = a(g_u(u), g_v(v)) / τ.
+
+    Parameters
+    ----------
+    encoder_u, encoder_v
+        Modules that map a batch of each modality to embeddings of one width, ``(n, ...) -> (n, d)``.
+    alignment
+        a(x, y); `InnerProduct` by default.
+    temperature
+        τ > 0.
+    learn_temperature
+        Whether training may change τ (through its logarithm).
+
+    Attributes
+    ----------
+    identifies
+        What the loss of the last fit determines of the log density ratio, or None before any; a conditional that was
+        left open warns.
+    gauge
+        The bank over which the score is normalised, in a model made by `regauged`; otherwise None.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(pcl.encoders.Linear(5, 2), pcl.encoders.Label(3, 2), alignment=pcl.Cosine())
+    >>> model.scores(torch.randn(4, 5), torch.tensor([0, 1, 2])).shape
+    (4, 3)
+    """
+
+    def __init__(
+        self,
+        encoder_u: nn.Module,
+        encoder_v: nn.Module,
+        alignment: Alignment | None = None,
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder_u, self.encoder_v = encoder_u, encoder_v
+        self.alignment = InnerProduct() if alignment is None else alignment
+        self.temperature = Temperature(temperature, learn_temperature)
+        self.gauge: Gauge | None = None
+        self.identifies: Identifies | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
+
+    def forward(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
+        """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters."""
+        return self.scores_of_embeddings(self.encoder_u(u), self.encoder_v(v))
+
+    def scores(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
+        """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters."""
+        return self(u, v)
+
+    def log_ratio(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Float[Tensor, " n"]:
+        """Return s(u_i, v_i), the learned log dμ/(dμ_u dμ_v) up to what the loss leaves open (`Loss.identifies`)."""
+        return self.scores(u, v).diagonal()
+
+    def scores_of_embeddings(
+        self,
+        z_u: Float[Tensor, "n d"],
+        z_v: Float[Tensor, "m d"],
+        bias_u: Float[Tensor, " n"] | None = None,
+        bias_v: Float[Tensor, " m"] | None = None,
+    ) -> Scores:
+        """Return the scores of embeddings, in the model's gauge, with further biases for rows and columns."""
+        scores = Scores(z_u, z_v, self.alignment, self.temperature(), bias_u=bias_u, bias_v=bias_v)
+        if self.gauge is None:
+            return scores
+        bank, log_weights = self.gauge.bank.to(z_u), self.gauge.log_weights.to(z_u)
+        if self.gauge.over == "v":
+            normaliser = Scores(z_u, bank, self.alignment, self.temperature(), bias_v=log_weights).logsumexp(dim=1)
+            return scores.shifted(bias_u=-normaliser)
+        normaliser = Scores(bank, z_v, self.alignment, self.temperature(), bias_u=log_weights).logsumexp(dim=0)
+        return scores.shifted(bias_v=-normaliser)
+
+    def regauged(self, over: Side, prior: EmpiricalPrior) -> "BimodalModel":
+        r"""Return this model, sharing its encoders, with the score less its log-normaliser over one variable.
+
+        With ``over="v"`` the score becomes s(u, v) − log E_{v'~prior} e^{s(u,v')}: the right thing after a fit of v|u
+        only, which leaves v|u as it was and makes u|v the one that Bayes' rule gives. ``over="u"`` is its mirror.
+
+        Raises
+        ------
+        ValueError
+            If the model has been re-gauged already.
+
+        Warns
+        -----
+        ProbclWarning
+            If the model's loss did not determine the normaliser that is to be subtracted.
+        """
+        if self.gauge is not None:
+            raise ValueError(f"the model is re-gauged already, over {self.gauge.over!r}; start from the original")
+        if self.identifies is (Identifies.RATIO_UP_TO_V if over == "v" else Identifies.RATIO_UP_TO_U):
+            trained = "u" if over == "v" else "v"
+            warnings.warn(
+                f"the model's loss determines {self.identifies.value}; re-gauge over={trained!r} instead",
+                ProbclWarning,
+                stacklevel=2,
+            )
+        prior = prior.distinct()  # A bank of training labels is long and has few values.
+        bank = self.embed_u(prior.values) if over == "u" else self.embed_v(prior.values)
+        model = BimodalModel(self.encoder_u, self.encoder_v, self.alignment)
+        model.temperature = self.temperature
+        model.gauge = Gauge(over, bank, prior.log_weights.to(bank))
+        model.identifies = Identifies.RATIO
+        return model
+
+    def embed_u(self, u: Shaped[Tensor, "n *event"], batch_size: int = 4096) -> Float[Tensor, "n d"]:
+        """Embed u for use, not for training: in evaluation mode, without gradients, `batch_size` at a time."""
+        return self._embed(self.encoder_u, u, batch_size)
+
+    def embed_v(self, v: Shaped[Tensor, "n *event"], batch_size: int = 4096) -> Float[Tensor, "n d"]:
+        """Embed v for use, not for training: in evaluation mode, without gradients, `batch_size` at a time."""
+        return self._embed(self.encoder_v, v, batch_size)
+
+    def _embed(self, encoder: nn.Module, values: Tensor, batch_size: int) -> Tensor:
+        require_count("batch_size", batch_size)
+        with evaluating(encoder), torch.no_grad():
+            return torch.cat([encoder(chunk.to(self.device)) for chunk in values.split(batch_size)])
+
+    def u_given_v(self, prior: EmpiricalPrior) -> "Conditional":
+        """Return the learned conditional ν(u|v) ∝ e^{s(u,v)} prior(u); ``.condition(v)`` is a Pyro distribution."""
+        from probcl.conditional import Conditional
+
+        return Conditional(self, prior, target="u")
+
+    def v_given_u(self, prior: EmpiricalPrior) -> "Conditional":
+        """Return the learned conditional ν(v|u) ∝ e^{s(u,v)} prior(v); ``.condition(u)`` is a Pyro distribution."""
+        from probcl.conditional import Conditional
+
+        return Conditional(self, prior, target="v")
+
+    def save(self, directory: str | Path) -> None:
+        """Save into a directory: ``model.safetensors``, which holds everything, and ``config.json`` for people to read.
+
+        An existing save is replaced atomically: a reader, or a later run after a crash, finds the old model or the new.
+        """
+        directory = Path(directory)
+        record = self._record()
+        write_archive(directory / WEIGHTS_FILE, KIND, self.state_dict(), record)
+        write_atomically(directory / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+    def _record(self) -> dict[str, Any]:
+        from probcl import __version__
+
+        gauge = self.gauge
+        return {
+            "probcl_version": __version__,
+            "encoder_u": to_config(self.encoder_u),
+            "encoder_v": to_config(self.encoder_v),
+            "one_encoder": self.encoder_u is self.encoder_v,
+            "alignment": to_config(self.alignment),
+            "temperature": {"value": self.temperature.value, "learnable": self.temperature.learnable},
+            "identifies": None if self.identifies is None else self.identifies.name,
+            "gauge": None if gauge is None else {"over": gauge.over, "shape": list(gauge.bank.shape)},
+        }
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        encoder_u: nn.Module | None = None,
+        encoder_v: nn.Module | None = None,
+        alignment: Alignment | None = None,
+    ) -> "BimodalModel":
+        """Load a saved model, on the CPU. No code is read from the files.
+
+        Parameters
+        ----------
+        directory
+            What `save` was given.
+        encoder_u, encoder_v, alignment
+            Modules to load the weights into, for classes that `probcl.register` does not know.
+
+        Raises
+        ------
+        CheckpointError
+            If the files are missing, damaged, of another format version, of other shapes than the modules given, or
+            name a class that is not registered.
+        """
+        path = Path(directory) / WEIGHTS_FILE
+        tensors, record = read_archive(path, KIND)
+        try:
+            if encoder_u is None:
+                encoder_u = from_config(record["encoder_u"], "encoder_u")
+            if encoder_v is None:
+                encoder_v = encoder_u if record["one_encoder"] else from_config(record["encoder_v"], "encoder_v")
+            if alignment is None:
+                alignment = cast(Alignment, from_config(record["alignment"], "alignment"))
+            model = cls(
+                encoder_u,
+                encoder_v,
+                alignment,
+                record["temperature"]["value"],
+                record["temperature"]["learnable"],
+            )
+            model.identifies = None if record["identifies"] is None else Identifies[record["identifies"]]
+            if record["gauge"] is not None:
+                model.gauge = Gauge.empty(record["gauge"]["over"], *record["gauge"]["shape"])
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not describe a model this probcl can build: {error!r}") from error
+        dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
+        model = model if dtype is None else model.to(dtype)
+        load_weights(model, tensors, path)
+        return model
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and its parts back into the modes they were in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,0 +1,78 @@
+"""Matplotlib figures of conditionals. Every function draws into the `ax` it is given and returns what it drew."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+# Colours that stay apart for colour-blind readers and in print (Okabe and Ito, 2008).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def mosaic(
+    ax: Axes,
+    images: Float[Tensor, "rows columns height width"],
+    row_names: Sequence[str] | None = None,
+    gap: int = 1,
+) -> AxesImage:
+    """Draw a grid of grey-level images, dark on light, values from 0 to 1.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    images
+        Shape (rows, columns, height, width).
+    row_names
+        Written beside the rows.
+    gap
+        Pixels left blank around each image.
+    """
+    rows, columns, height, width = images.shape
+    framed = torch.nn.functional.pad(images.detach().cpu(), (0, gap, 0, gap))
+    sheet = framed.permute(0, 2, 1, 3).reshape(rows * (height + gap), columns * (width + gap))
+    middles = [(height + gap) * row + height / 2 for row in range(rows)]
+    ax.set_yticks(middles if row_names else [], row_names)
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax.imshow(sheet[:-gap, :-gap] if gap else sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+
+
+def probability_table(
+    ax: Axes, probabilities: Float[Tensor, "rows classes"], row_names: Sequence[str], class_names: Sequence[str]
+) -> AxesImage:
+    """Draw probabilities as a shaded table, a row for each distribution; values of at least 1% are written in."""
+    values = probabilities.detach().cpu().numpy()
+    image = ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(class_names)), class_names)
+    ax.set_yticks(range(len(row_names)), row_names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for (row, column), value in np.ndenumerate(values):
+        if value >= 0.01:
+            shade = "white" if value > 0.5 else "black"
+            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=7)
+    return image
+
+
+def gaussian_ellipse(
+    ax: Axes,
+    covariance: Float[Tensor, "2 2"],
+    levels: Sequence[float] = (1.0, 2.0),
+    **line: object,
+) -> list[Line2D]:
+    """Draw the contours of a centred bivariate Gaussian at these Mahalanobis radii; `line` goes to ``ax.plot``."""
+    angle = torch.linspace(0, 2 * torch.pi, 200, dtype=covariance.dtype)
+    circle = torch.stack([angle.cos(), angle.sin()])
+    contours = [level * torch.linalg.cholesky(covariance) @ circle for level in levels]
+    label = line.pop("label", None)
+    return [
+        ax.plot(*contour.numpy(), label=label if index == 0 else None, **line)[0]  # type: ignore[arg-type]
+        for index, contour in enumerate(contours)
+    ]

@@ -1,0 +1,283 @@
+"""`Scores`: the matrix s(u_i, v_j) of a batch, of which everything in the package is a reduction."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from probcl.alignment import Alignment, InnerProduct, require_alignment
+from probcl.checks import describe, require_count, require_embeddings, require_positive, require_tensor
+from probcl.kernels import KERNELS, Kernel, ScoreTerms
+from probcl.kernels.base import Dim
+
+# torch's softplus(x) returns x above its threshold; its default, 20, costs float64 half of its digits (e⁻²⁰ = 2e-9).
+_SOFTPLUS_LINEAR_ABOVE = 50
+
+Method = Literal["auto", "dense"]
+
+
+class TopK(NamedTuple):
+    """The k largest scores of each row (or column), in descending order, and their positions."""
+
+    values: Float[Tensor, "count k"]
+    indices: Int[Tensor, "count k"]
+
+
+class Scores:
+    """The n × m scores s(u_i, v_j) = a(g_u(u_i), g_v(v_j)) / τ + bias_u_i + bias_v_j of two sets of embeddings.
+
+    Rows are u and columns are v. Reductions follow torch: ``dim=1`` runs over the columns (over v) and leaves one value
+    for each u_i, ``dim=0`` runs over the rows (over u) and leaves one for each v_j, ``dim=None`` runs over all pairs.
+    Each is differentiable where training needs it: in the embeddings, the temperature and the biases.
+
+    Parameters
+    ----------
+    u, v
+        Embeddings, shapes (n, d) and (m, d), of the same floating-point type on the same device.
+    alignment
+        a(x, y); `InnerProduct` by default.
+    temperature
+        τ > 0, a number or a tensor of one element (which may require a gradient).
+    method
+        How the reductions are carried out: ``"dense"``, or ``"auto"`` for the fastest that is here.
+    bias_u, bias_v
+        Added to each row (n,) or column (m,): logarithms of prior weights, or a change of gauge. They may be −inf (an
+        impossible atom).
+
+    Raises
+    ------
+    TypeError
+        If an embedding is not a floating-point tensor, the types of embeddings and biases differ, or `alignment` is not
+        an `Alignment`.
+    ValueError
+        On empty or mis-shaped embeddings, different widths or devices, NaN or infinite entries, a temperature that is
+        not positive, a zero vector under `Cosine`, or an unknown `method`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Cosine, Scores
+    >>> scores = Scores(torch.eye(2), torch.eye(2), alignment=Cosine(), temperature=0.5)
+    >>> scores.matrix()
+    tensor([[2., 0.],
+            [0., 2.]])
+    >>> scores.logsumexp(dim=1)
+    tensor([2.1269, 2.1269])
+    """
+
+    def __init__(
+        self,
+        u: Float[Tensor, "n d"],
+        v: Float[Tensor, "m d"],
+        alignment: Alignment | None = None,
+        temperature: float | Tensor = 1.0,
+        method: Method = "auto",
+        *,
+        bias_u: Float[Tensor, " n"] | None = None,
+        bias_v: Float[Tensor, " m"] | None = None,
+    ) -> None:
+        self.u, self.v = _check_embeddings(u, v)
+        require_positive("temperature", temperature)
+        self.alignment = InnerProduct() if alignment is None else require_alignment("alignment", alignment)
+        # Without axes, so that it broadcasts and promotes like the number it stands for.
+        self.temperature = temperature.reshape(()) if isinstance(temperature, Tensor) else temperature
+        self.method = method
+        self.bias_u = _check_bias("bias_u", bias_u, self.u)
+        self.bias_v = _check_bias("bias_v", bias_v, self.v)
+        self._kernel = _choose_kernel(method)(self._terms())
+
+    def _terms(self) -> ScoreTerms:
+        factors = self.alignment.factorize(self.u, self.v)
+        potentials = self.alignment.potentials(self.u, self.v)
+        bias_u = _sum_present(_divide(potentials.row, self.temperature), self.bias_u)
+        bias_v = _sum_present(_divide(potentials.column, self.temperature), self.bias_v)
+        return ScoreTerms(
+            *factors,
+            link=self.alignment.link,
+            temperature=self.temperature,
+            bias_u=bias_u,
+            bias_v=bias_v,
+            diagonal=self._diagonal() if len(self.u) == len(self.v) else None,
+        )
+
+    def _diagonal(self) -> Float[Tensor, " n"]:
+        matched = self.alignment.matched(self.u, self.v) / self.temperature
+        biases = _sum_present(self.bias_u, self.bias_v)
+        return matched if biases is None else matched + biases
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows (u) and columns (v)."""
+        return len(self.u), len(self.v)
+
+    def matrix(self) -> Float[Tensor, "n m"]:
+        """All scores at once, for when the whole matrix is wanted and fits in memory."""
+        return self._kernel.matrix()
+
+    def diagonal(self) -> Float[Tensor, " n"]:
+        """Scores of the matched pairs, s(u_i, v_i)."""
+        if self._kernel.terms.diagonal is None:
+            raise ValueError(f"scores have matched pairs only if there are as many u as v, got shape {self.shape}")
+        return self._kernel.terms.diagonal
+
+    def logsumexp(self, dim: Dim | None = None, *, diagonal: bool = True) -> Float[Tensor, "*shape"]:
+        """Log-sum-exp, log Σ e^s; without the matched pairs if `diagonal` is False."""
+        self._check_count(dim, diagonal)
+        return self._kernel.logsumexp(dim, diagonal)
+
+    def logmeanexp(self, dim: Dim | None = None, *, diagonal: bool = True) -> Float[Tensor, "*shape"]:
+        """Log-mean-exp: the estimate of log E_{u'} e^{s(u',v)} (``dim=0``), of its mirror, or over all pairs."""
+        return self.logsumexp(dim, diagonal=diagonal) - math.log(self._check_count(dim, diagonal))
+
+    def mean(
+        self,
+        fn: Callable[[Tensor], Tensor] | None = None,
+        dim: Dim | None = None,
+        *,
+        diagonal: bool = True,
+    ) -> Float[Tensor, "*shape"]:
+        """Mean of an elementwise function of the scores (of the scores themselves by default)."""
+        count = self._check_count(dim, diagonal)
+        return self._kernel.sum(_identity if fn is None else fn, dim, diagonal) / count
+
+    def weighted_sum(
+        self,
+        weights: Float[Tensor, "length p"],
+        fn: Callable[[Tensor], Tensor] = torch.exp,
+        dim: Dim = 1,
+    ) -> Float[Tensor, "count p"]:
+        """Weighted sums Σ_j fn(s_ij) w_jp (``dim=1``) or Σ_i fn(s_ij) w_ip (``dim=0``).
+
+        On scores `normalized` along the same `dim`, with the default `fn`, this is the conditional expectation of w.
+        """
+        length = self.shape[_check_dim(dim)]
+        if require_tensor("weights", weights).ndim != 2 or len(weights) != length:
+            raise ValueError(f"weights must be a matrix of {length} rows for dim={dim}, got {describe(weights)}")
+        if weights.dtype != self.u.dtype:
+            raise TypeError(f"weights must have the embeddings' dtype {self.u.dtype}, got {describe(weights)}")
+        return self._kernel.weighted_sum(weights, fn, dim)
+
+    def topk(self, k: int, dim: Dim = 1) -> TopK:
+        """Return the `k` largest scores of each row (``dim=1``) or column (``dim=0``), in descending order."""
+        if require_count("k", k) > self.shape[_check_dim(dim)]:
+            raise ValueError(f"k must be at most the {self.shape[dim]} entries along dim={dim}, got {k}")
+        return TopK(*self._kernel.topk(k, dim))
+
+    def sample(
+        self, num_samples: int = 1, dim: Dim = 1, *, generator: torch.Generator | None = None
+    ) -> Int[Tensor, "num_samples count"]:
+        """Exact draws of an index for each row (column) with probabilities softmax(s), by Gumbel-max.
+
+        Needs no normaliser: argmax_j (s_ij + Gumbel noise) is distributed as softmax_j(s_ij).
+        """
+        self._check_possible(dim)
+        return self._kernel.sample(require_count("num_samples", num_samples), dim, generator)
+
+    def diagonal_nll(self, dim: Dim) -> Float[Tensor, " n"]:
+        """Negative log-softmax of the matched pairs along `dim`, log Σ_j e^{s_ij} − s_ii for ``dim=1``.
+
+        Computed as softplus(log Σ_{j≠i} e^{s_ij} − s_ii), which keeps its digits, and its gradient's, when the pairs
+        are so well told apart that the difference of the two terms is lost to rounding.
+        """
+        margin = self.logsumexp(dim, diagonal=False) - self.diagonal()
+        return softplus(margin, threshold=_SOFTPLUS_LINEAR_ABOVE)
+
+    def normalized(self, dim: Dim) -> "Scores":
+        """Return the scores less their log-sum-exp along `dim`: their exponentials sum to one there.
+
+        Along ``dim=1`` every row changes by a constant, which no softmax along the rows can see: a change of gauge.
+        """
+        self._check_possible(dim)
+        shift = -self.logsumexp(dim)
+        return self.shifted(bias_u=shift) if dim == 1 else self.shifted(bias_v=shift)
+
+    def shifted(self, bias_u: Float[Tensor, " n"] | None = None, bias_v: Float[Tensor, " m"] | None = None) -> "Scores":
+        """Return the scores with these biases added to rows and columns."""
+        return Scores(
+            self.u,
+            self.v,
+            self.alignment,
+            self.temperature,
+            self.method,
+            bias_u=_sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
+            bias_v=_sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
+        )
+
+    def _check_possible(self, dim: Dim) -> None:
+        """Raise if a row (column) has no softmax, because biases of −inf leave it nothing."""
+        own, others = (self.bias_u, self.bias_v) if _check_dim(dim) == 1 else (self.bias_v, self.bias_u)
+        if (own is not None and own.isneginf().any()) or (others is not None and others.isneginf().all()):
+            raise ValueError(f"a bias of −inf leaves a {'row' if dim == 1 else 'column'} without any possible entry")
+
+    def _check_count(self, dim: Dim | None, diagonal: bool) -> int:
+        """How many entries go into each value of a reduction; raises if there are none."""
+        n, m = self.shape
+        if dim is not None:
+            _check_dim(dim)
+        if not diagonal and n != m:
+            raise ValueError(f"diagonal=False needs as many u as v, got scores of shape {self.shape}")
+        entries = n * m if dim is None else self.shape[dim]
+        matched = 0 if diagonal else (n if dim is None else 1)
+        if entries == matched:
+            raise ValueError("without the matched pair a single pair leaves nothing; give at least two pairs")
+        return entries - matched
+
+    def __repr__(self) -> str:
+        n, m = self.shape
+        temperature = float(torch.as_tensor(self.temperature).detach())
+        return f"Scores({n} × {m}, alignment={self.alignment!r}, temperature={temperature:g}, method={self.method!r})"
+
+
+def _choose_kernel(method: str) -> type[Kernel]:
+    name = "dense" if method == "auto" else method
+    if name not in KERNELS:
+        raise ValueError(f"method must be 'auto' or one of {sorted(KERNELS)}, got {method!r}")
+    return KERNELS[name]
+
+
+def _check_embeddings(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    u, v = require_embeddings("u", u), require_embeddings("v", v)
+    if u.shape[1] != v.shape[1]:
+        raise ValueError(f"u and v must have the same embedding width, got {u.shape[1]} and {v.shape[1]}")
+    if u.dtype != v.dtype:
+        raise TypeError(f"u and v must have the same dtype, got {u.dtype} and {v.dtype}")
+    if u.device != v.device:
+        raise ValueError(f"u and v must be on the same device, got {u.device} and {v.device}")
+    return u, v
+
+
+def _check_dim(dim: Dim) -> Dim:
+    # A negative dim would be understood by some reductions and taken for the other one by the rest.
+    if dim not in (0, 1):
+        raise ValueError(f"dim must be 0 (over u) or 1 (over v), got {dim!r}")
+    return dim
+
+
+def _check_bias(name: str, bias: Tensor | None, embeddings: Tensor) -> Tensor | None:
+    if bias is None:
+        return None
+    if require_tensor(name, bias).shape != embeddings.shape[:1]:
+        raise ValueError(f"{name} must have shape ({len(embeddings)},), got {describe(bias)}")
+    if bias.dtype != embeddings.dtype:
+        raise TypeError(f"{name} must have the embeddings' dtype {embeddings.dtype}, got {describe(bias)}")
+    if (bias.isnan() | (bias == torch.inf)).any():
+        raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
+    return bias
+
+
+def _sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+def _divide(a: Tensor | None, temperature: float | Tensor) -> Tensor | None:
+    return None if a is None else a / temperature
+
+
+def _identity(scores: Tensor) -> Tensor:
+    return scores

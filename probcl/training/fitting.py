@@ -1,0 +1,244 @@
+"""`fit`: train a bimodal model on pairs."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from probcl.checks import describe, require_count
+from probcl.losses import ConditionalLoss, Loss
+from probcl.model import BimodalModel
+from probcl.training.callbacks import Callback, Callbacks, FitState
+from probcl.training.checkpoint import CheckpointFile, describe_model
+from probcl.training.data import Pairs, PairSource, Plan, pair_source, split
+from probcl.training.history import History
+from probcl.training.loop import Sources, Trainer
+from probcl.training.progress import ProgressBar, on_terminal
+from probcl.training.randomness import randomness_restored
+from probcl.training.schedules import Schedule
+from probcl.training.settings import DEFAULT_BATCH_SIZE, Amp, OptimizerFactory, Settings, resolve_device
+from probcl.training.trial import require_working
+
+
+def fit(
+    model: BimodalModel,
+    pairs: Pairs,
+    loss: Loss | None = None,
+    *,
+    epochs: int = 100,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    optimizer: str | OptimizerFactory = "adam",
+    weight_decay: float | None = None,
+    schedule: str | Schedule = "constant",
+    warmup: float = 0.0,
+    clip_norm: float | None = None,
+    validation: Pairs | float | None = None,
+    patience: int | None = None,
+    restore_best: bool = True,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    amp: Amp = "auto",
+    progress: bool | Literal["auto"] = "auto",
+    callbacks: Iterable[Callback | Callable[[FitState], object]] = (),
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool | str | Path = False,
+) -> History:
+    r"""Train a model on matched pairs.
+
+    Trains every parameter of the model (and of the loss, if it has any) that requires a gradient. The caller's random
+    number generators, the mode (training or evaluation) of the model's parts and the device of the model are afterwards
+    what they were.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    pairs
+        A tuple (u, v) of tensors whose first dimension counts pairs, a map-style `torch.utils.data.Dataset` of items
+        (u_i, v_i), or a `torch.utils.data.DataLoader` of batches (u, v).
+    loss
+        `ConditionalLoss` with weights (1, 1) by default.
+    epochs
+        Passes over the pairs, at most.
+    batch_size
+        Pairs in a batch, at most; 512 by default. An epoch is cut into as few batches as that allows, of equal size
+        give or take one pair, so that every pair is used once and there is no short batch at the end. (An odd number of
+        pairs in batches of two has one batch of three, as a single pair makes no contrast.) A `DataLoader` makes its
+        own batches; those of one pair are passed over.
+    lr
+        Learning rate; by default 1e-3, for "sgd" 1e-2, for "lbfgs" 1.
+    optimizer
+        "adam", "adamw", "sgd" (momentum 0.9), "lbfgs" (all pairs at once, strong Wolfe line search, up to 20
+        iterations in an epoch), or a function from the parameters to a `torch.optim.Optimizer`.
+    weight_decay
+        By default the optimiser's own: 0.01 for "adamw", else 0. The temperature does not decay.
+    schedule
+        "constant", "cosine", "linear" (both down to zero), or a function from the fraction of training done, in [0, 1),
+        to the factor by which `lr` is multiplied.
+    warmup
+        Epochs (or a part of one) over which the learning rate first rises linearly.
+    clip_norm
+        Largest norm of the gradient; longer ones are shortened to it.
+    validation
+        Pairs of any of the kinds above, or a fraction of `pairs` to set aside at random.
+    patience
+        Stop when the validation loss has not fallen for this many epochs.
+    restore_best
+        With `patience`: whether to end with the weights of the lowest validation loss rather than the last.
+    seed
+        Fixes the split, the order of the pairs, dropout and all other randomness during training. The initial weights
+        are the caller's.
+    device
+        Where to train; "auto" is a CUDA GPU if there is one, else the CPU.
+    amp
+        Whether the encoders run in bfloat16 (scores and loss never do); "auto" does so on a GPU that has it.
+    progress
+        Whether to show a progress bar on stderr; "auto" does so on a terminal.
+    callbacks
+        `Callback` objects, or functions of a `FitState` to be called at the end of each epoch. They stop the fit by
+        returning True, or with ``state.stop = True``. Their own state is not part of a checkpoint.
+    checkpoint
+        File to write the state of the fit to, atomically, at the end of each epoch, and upon Ctrl-C.
+    checkpoint_every
+        Steps after which to write it within an epoch, too.
+    resume
+        Continue from `checkpoint` (True) or from another file, if it exists, and start anew if not: the same call can
+        be repeated until it is done. On a CPU a fit that was killed and resumed ends with bitwise the same weights and
+        history (but for its wall times) as one that was not. A file name alone implies ``checkpoint=``.
+
+    Returns
+    -------
+    History
+        Losses, the lower bound −L_cond on the mutual information I(u; v), and more, as arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before any training, on arguments that cannot work. Pairs from data sets and loaders can only be checked as they
+        come.
+    FloatingPointError
+        If the loss or its gradient is no longer finite. The model has the weights of the last step, and a checkpoint of
+        an earlier moment stays.
+    CheckpointError
+        If the checkpoint to resume from is damaged, of another version, or of a fit with other settings, model or data.
+        Only `epochs` may differ, upwards, and only if the schedule is constant.
+
+    Notes
+    -----
+    A loader is resumed by reading again, and dropping, the batches of the epoch that were already used. What its
+    workers draw at random is repeatable, unless they persist from epoch to epoch.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> u = torch.randn(256, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = pcl.BimodalModel(pcl.encoders.Linear(3, 2), pcl.encoders.Linear(3, 2))
+    >>> history = pcl.fit(model, (u, 0.5 * u), loss=pcl.ConditionalLoss(2, 0), epochs=3, batch_size=64)
+    >>> history.loss.shape, history.step_loss.shape
+    ((3,), (12,))
+    """
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        clip_norm=clip_norm,
+        patience=patience,
+        restore_best=restore_best,
+        seed=seed,
+        amp=amp,
+    )
+    loss = ConditionalLoss() if loss is None else loss
+    _check_model(model, loss)
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation pairs, got validation=None")
+    listeners = Callbacks(callbacks)
+    if progress is True or (progress == "auto" and on_terminal()):
+        listeners.members.append(ProgressBar())
+    path, origin = _checkpoint_paths(checkpoint, checkpoint_every, resume)
+    place = resolve_device(device)
+
+    with ExitStack() as restored:
+        restored.enter_context(randomness_restored(place))
+        for module in (model, loss):
+            restored.enter_context(_in_training(module, place))
+        sources = _sources(pairs, validation, settings, place)
+        data = {name: _try_out(model, loss, source, name) for name, source in sources._asdict().items()}
+        fingerprint = {"settings": settings.describe(), "model": describe_model(model, loss), "pairs": data}
+        file = None if path is None else CheckpointFile(path, origin, checkpoint_every, fingerprint)
+        return Trainer(model, loss, settings, sources, listeners, file, place).run()
+
+
+def _check_model(model: BimodalModel, loss: Loss) -> None:
+    if not isinstance(model, BimodalModel):
+        raise TypeError(f"model must be a BimodalModel, got {describe(model)}")
+    if not isinstance(loss, nn.Module):
+        raise TypeError(f"loss must be a Loss, got {describe(loss)}")
+    if model.gauge is not None:
+        raise ValueError("model must not be re-gauged: fit the original, and re-gauge the result")
+
+
+def _checkpoint_paths(
+    checkpoint: str | Path | None, every: int | None, resume: bool | str | Path
+) -> tuple[Path | None, Path | None]:
+    """Return the file to write and the file to read."""
+    if isinstance(resume, bool):
+        if resume and checkpoint is None:
+            raise ValueError("resume=True needs checkpoint=, the file to continue from")
+        path = None if checkpoint is None else Path(checkpoint)
+        origin = path if resume else None
+    else:
+        origin = Path(resume)
+        path = origin if checkpoint is None else Path(checkpoint)
+    if every is not None:
+        require_count("checkpoint_every", every)
+        if path is None:
+            raise ValueError("checkpoint_every needs checkpoint=, the file to write")
+    for name, file in (("checkpoint", path), ("resume", origin)):
+        if file is not None and file.is_dir():
+            raise ValueError(f"{name} must be a file, got the directory {file}")
+    return path, origin
+
+
+def _sources(pairs: Pairs, validation: Pairs | float | None, settings: Settings, device: torch.device) -> Sources:
+    if settings.full_batch and isinstance(pairs, torch.utils.data.DataLoader):
+        raise ValueError("optimizer='lbfgs' takes all pairs at once: give tensors or a Dataset, not a DataLoader")
+    size = None if settings.full_batch else settings.batch_size or DEFAULT_BATCH_SIZE
+    plan = Plan(size, settings.seed, device, shuffle=True)
+    if validation is None:
+        return Sources(pair_source(pairs, plan), None)
+    if isinstance(validation, float | int):
+        pairs, validation = split(pairs, validation, settings.seed)
+    held_out: PairSource = pair_source(validation, plan._replace(shuffle=False), "validation ")
+    return Sources(pair_source(pairs, plan), held_out)
+
+
+def _try_out(model: BimodalModel, loss: Loss, source: PairSource | None, role: str) -> dict[str, Any] | None:
+    """Try the model on a few pairs of a source; returns what a checkpoint remembers of the source."""
+    if source is None:
+        return None
+    sample = source.sample()
+    require_working(model, loss, sample, "" if role == "train" else f"{role} ")
+    return source.describe(sample)
+
+
+@contextmanager
+def _in_training(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a module on a device and into training mode, and both back as they were."""
+    modes = [(part, part.training) for part in module.modules()]
+    home = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), device)
+    module.to(device).train()
+    try:
+        yield
+    finally:
+        module.to(home)
+        for part, mode in modes:
+            part.training = mode
