@@ -9,6 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from applications.files import write_text
+
 Row = Mapping[str, str | float]
 
 
@@ -26,9 +28,8 @@ def report(title: str, rows: Sequence[Row], path: Path, note: str = "") -> None:
         console.print(table)
     if note:
         console.print(note, style="dim")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".csv").write_text(as_csv(rows))
-    path.with_suffix(".md").write_text(_markdown(title, columns, rows, note))
+    write_text(path.with_suffix(".csv"), as_csv(rows))
+    write_text(path.with_suffix(".md"), _markdown(title, columns, rows, note))
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[list[str]]:

@@ -12,17 +12,21 @@ from probcl import (
     encoders,
     gaussian,
     generation,
+    information,
     plotting,
+    priors,
     retrieval,
+    samplers,
 )
 from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
 from probcl.errors import CheckpointError, DataFileError, ProbclWarning
+from probcl.information import GaussianConditionalLoss
 from probcl.losses import ConditionalLoss, JointLoss, Loss
 from probcl.model import BimodalModel
-from probcl.priors import EmpiricalPrior
+from probcl.priors import DecoderPrior, EmpiricalPrior, GaussianPrior, ModelPrior
 from probcl.scores import Scores
 from probcl.serialization import register
-from probcl.training import Callback, History, fit
+from probcl.training import Callback, FitState, History, fit
 
 __version__ = "0.1.0.dev0"
 
@@ -35,11 +39,16 @@ __all__ = [
     "ConditionalLoss",
     "Cosine",
     "DataFileError",
+    "DecoderPrior",
     "EmpiricalPrior",
+    "FitState",
+    "GaussianConditionalLoss",
+    "GaussianPrior",
     "History",
     "InnerProduct",
     "JointLoss",
     "Loss",
+    "ModelPrior",
     "ProbclWarning",
     "Scores",
     "WithPotentials",
@@ -51,7 +60,10 @@ __all__ = [
     "fit",
     "gaussian",
     "generation",
+    "information",
     "plotting",
+    "priors",
     "register",
     "retrieval",
+    "samplers",
 ]

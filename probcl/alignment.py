@@ -13,6 +13,7 @@ description is what lets the reductions of `probcl.Scores` be carried out densel
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -58,7 +59,7 @@ class Alignment(nn.Module):
     def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Alignment of every row of `x` with every row of `y`."""
         factors = self.factorize(x, y)
-        aligned = self.link(add_outer(factors.x @ factors.y.mT, factors.row, factors.column))
+        aligned = self.link(add_outer(products(factors.x, factors.y), factors.row, factors.column))
         return add_outer(aligned, *self.potentials(x, y))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -117,6 +118,8 @@ class WithPotentials(Alignment):
     y = (h, k_y). With an inner product as its base this is the indefinite quadratic form that represents a jointly
     Gaussian law exactly, which neither `InnerProduct` nor `L2` can (`probcl.gaussian`, ``alignment="potentials"``).
 
+    Start with small potentials (scale their initial weights down): large ones in wrong directions are a saddle.
+
     Parameters
     ----------
     base
@@ -136,14 +139,14 @@ class WithPotentials(Alignment):
         self.potential_dim = None if potential_dim is None else require_count("potential_dim", potential_dim)
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
-        (g, _), (h, _) = self._split(x), self._split(y)
+        (g, _), (h, _) = self.split(x), self.split(y)
         return self.base.factorize(g, h)
 
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
 
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
-        (g, k_x), (h, k_y) = self._split(x), self._split(y)
+        (g, k_x), (h, k_y) = self.split(x), self.split(y)
         inner = self.base.potentials(g, h)
         row, column = _potential(k_x), _potential(k_y)
         return Potentials(
@@ -152,10 +155,11 @@ class WithPotentials(Alignment):
         )
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        (g, k_x), (h, k_y) = self._split(x), self._split(y)
+        (g, k_x), (h, k_y) = self.split(x), self.split(y)
         return self.base.matched(g, h) + _potential(k_x) + _potential(k_y)
 
-    def _split(self, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+    def split(self, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+        """Return the features of the base alignment and those of the potential."""
         width = x.shape[-1]
         if self.potential_dim is None and width % 2:
             raise ValueError(
@@ -173,6 +177,12 @@ def require_alignment(name: str, value: object) -> Alignment:
     if not isinstance(value, Alignment):
         raise TypeError(f"{name} must be an Alignment such as Cosine(), got {describe(value)}")
     return value
+
+
+def products(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"]) -> Float[Tensor, "n m"]:
+    """Return all inner products, in the embeddings' own precision also under a caller's autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.mT
 
 
 def add_outer(

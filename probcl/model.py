@@ -2,8 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,9 +9,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from probcl.alignment import Alignment, InnerProduct
-from probcl.checks import require_count
+from probcl.alignment import Alignment, InnerProduct, require_alignment
+from probcl.checks import describe, require_count, require_tensor
+from probcl.embed import as_input, embed
 from probcl.errors import CheckpointError, ProbclWarning
+from probcl.frozen import evaluating
 from probcl.gauge import Gauge, Side
 from probcl.losses import Identifies
 from probcl.priors import EmpiricalPrior
@@ -30,8 +30,11 @@ from probcl.temperature import Temperature
 
 if TYPE_CHECKING:
     from probcl.conditional import Conditional
+    from probcl.samplers import Sampler
 
 KIND = "probcl model"
+# Scores of a gauge's bank or of a library that are held at once: 64 MB in single precision.
+SCORES_AT_ONCE = 2**24
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
@@ -74,8 +77,11 @@ class BimodalModel(nn.Module):
         learn_temperature: bool = False,
     ) -> None:
         super().__init__()
+        for name, encoder in (("encoder_u", encoder_u), ("encoder_v", encoder_v)):
+            if not isinstance(encoder, nn.Module):
+                raise TypeError(f"{name} must be a torch.nn.Module, got {describe(encoder)}")
         self.encoder_u, self.encoder_v = encoder_u, encoder_v
-        self.alignment = InnerProduct() if alignment is None else alignment
+        self.alignment = InnerProduct() if alignment is None else require_alignment("alignment", alignment)
         self.temperature = Temperature(temperature, learn_temperature)
         self.gauge: Gauge | None = None
         self.identifies: Identifies | None = None
@@ -108,15 +114,24 @@ class BimodalModel(nn.Module):
         scores = Scores(z_u, z_v, self.alignment, self.temperature(), bias_u=bias_u, bias_v=bias_v)
         if self.gauge is None:
             return scores
-        bank, log_weights = self.gauge.bank.to(z_u), self.gauge.log_weights.to(z_u)
-        if self.gauge.over == "v":
-            normaliser = Scores(z_u, bank, self.alignment, self.temperature(), bias_v=log_weights).logsumexp(dim=1)
-            return scores.shifted(bias_u=-normaliser)
-        normaliser = Scores(bank, z_v, self.alignment, self.temperature(), bias_u=log_weights).logsumexp(dim=0)
-        return scores.shifted(bias_v=-normaliser)
+        return scores.shifted(bias_u=self.gauge_bias("u", z_u), bias_v=self.gauge_bias("v", z_v))
+
+    def gauge_bias(self, side: Side, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"] | None:
+        """Return what the gauge adds to the scores of these embeddings, one value each; None if nothing."""
+        if self.gauge is None or self.gauge.over == side:
+            return None
+        bank, log_weights = self.gauge.bank.to(z), self.gauge.log_weights.to(z)
+        chunks = z.split(max(1, SCORES_AT_ONCE // len(bank)))
+        if side == "u":
+            scores = (Scores(x, bank, self.alignment, self.temperature(), bias_v=log_weights) for x in chunks)
+            return -torch.cat([chunk.logsumexp(dim=1) for chunk in scores])
+        scores = (Scores(bank, y, self.alignment, self.temperature(), bias_u=log_weights) for y in chunks)
+        return -torch.cat([chunk.logsumexp(dim=0) for chunk in scores])
 
     def regauged(self, over: Side, prior: EmpiricalPrior) -> "BimodalModel":
         r"""Return this model, sharing its encoders, with the score less its log-normaliser over one variable.
+
+        The bank is embedded here and kept: re-gauge anew after training on.
 
         With ``over="v"`` the score becomes s(u, v) − log E_{v'~prior} e^{s(u,v')}: the right thing after a fit of v|u
         only, which leaves v|u as it was and makes u|v the one that Bayes' rule gives. ``over="u"`` is its mirror.
@@ -124,54 +139,57 @@ class BimodalModel(nn.Module):
         Raises
         ------
         ValueError
-            If the model has been re-gauged already.
-
-        Warns
-        -----
-        ProbclWarning
-            If the model's loss did not determine the normaliser that is to be subtracted.
+            If the model has been re-gauged already, or its loss did not determine the normaliser to be subtracted.
         """
+        if not isinstance(prior, EmpiricalPrior):
+            raise TypeError(f"prior must be an EmpiricalPrior, got {describe(prior)}")
         if self.gauge is not None:
             raise ValueError(f"the model is re-gauged already, over {self.gauge.over!r}; start from the original")
         if self.identifies is (Identifies.RATIO_UP_TO_V if over == "v" else Identifies.RATIO_UP_TO_U):
             trained = "u" if over == "v" else "v"
-            warnings.warn(
-                f"the model's loss determines {self.identifies.value}; re-gauge over={trained!r} instead",
-                ProbclWarning,
-                stacklevel=2,
-            )
+            raise ValueError(f"the model's loss determines {self.identifies.value}; re-gauge over={trained!r} instead")
         prior = prior.distinct()  # A bank of training labels is long and has few values.
         bank = self.embed_u(prior.values) if over == "u" else self.embed_v(prior.values)
         model = BimodalModel(self.encoder_u, self.encoder_v, self.alignment)
         model.temperature = self.temperature
         model.gauge = Gauge(over, bank, prior.log_weights.to(bank))
-        model.identifies = Identifies.RATIO
+        model.identifies = None if self.identifies is None else Identifies.RATIO
         return model
 
     def embed_u(self, u: Shaped[Tensor, "n *event"], batch_size: int = 4096) -> Float[Tensor, "n d"]:
         """Embed u for use, not for training: in evaluation mode, without gradients, `batch_size` at a time."""
-        return self._embed(self.encoder_u, u, batch_size)
+        return self._embed("u", u, batch_size)
 
     def embed_v(self, v: Shaped[Tensor, "n *event"], batch_size: int = 4096) -> Float[Tensor, "n d"]:
         """Embed v for use, not for training: in evaluation mode, without gradients, `batch_size` at a time."""
-        return self._embed(self.encoder_v, v, batch_size)
+        return self._embed("v", v, batch_size)
 
-    def _embed(self, encoder: nn.Module, values: Tensor, batch_size: int) -> Tensor:
+    def _embed(self, name: Side, values: Tensor, batch_size: int) -> Tensor:
+        encoder = self.encoder_u if name == "u" else self.encoder_v
         require_count("batch_size", batch_size)
         with evaluating(encoder), torch.no_grad():
-            return torch.cat([encoder(chunk.to(self.device)) for chunk in values.split(batch_size)])
+            chunks = require_tensor(name, values).split(batch_size)
+            return torch.cat([embed(encoder, as_input(encoder, chunk), f"encoder_{name}", name) for chunk in chunks])
 
-    def u_given_v(self, prior: EmpiricalPrior) -> "Conditional":
-        """Return the learned conditional ν(u|v) ∝ e^{s(u,v)} prior(u); ``.condition(v)`` is a Pyro distribution."""
+    def u_given_v(self, prior: object, sampler: "Sampler | None" = None) -> "Conditional":
+        """Return the learned conditional ν(u|v) ∝ e^{s(u,v)} prior(u); ``.condition(v)`` is a Pyro distribution.
+
+        Parameters
+        ----------
+        prior
+            A data bank (`EmpiricalPrior`), a prior of `probcl.priors`, or any continuous distribution.
+        sampler
+            How to draw where there is no closed form, one of `probcl.samplers`; chosen automatically by default.
+        """
         from probcl.conditional import Conditional
 
-        return Conditional(self, prior, target="u")
+        return Conditional(self, prior, "u", sampler)
 
-    def v_given_u(self, prior: EmpiricalPrior) -> "Conditional":
-        """Return the learned conditional ν(v|u) ∝ e^{s(u,v)} prior(v); ``.condition(u)`` is a Pyro distribution."""
+    def v_given_u(self, prior: object, sampler: "Sampler | None" = None) -> "Conditional":
+        """Return the learned conditional ν(v|u) ∝ e^{s(u,v)} prior(v), as `u_given_v` does the other."""
         from probcl.conditional import Conditional
 
-        return Conditional(self, prior, target="v")
+        return Conditional(self, prior, "v", sampler)
 
     def save(self, directory: str | Path) -> None:
         """Save into a directory: ``model.safetensors``, which holds everything, and ``config.json`` for people to read.
@@ -221,6 +239,11 @@ class BimodalModel(nn.Module):
         CheckpointError
             If the files are missing, damaged, of another format version, of other shapes than the modules given, or
             name a class that is not registered.
+
+        Warns
+        -----
+        ProbclWarning
+            If ``config.json`` is not the copy of what was loaded.
         """
         path = Path(directory) / WEIGHTS_FILE
         tensors, record = read_archive(path, KIND)
@@ -248,16 +271,19 @@ class BimodalModel(nn.Module):
         dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
         model = model if dtype is None else model.to(dtype)
         load_weights(model, tensors, path)
+        _compare_config(path.with_name(CONFIG_FILE), record)
         return model
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and its parts back into the modes they were in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+def _compare_config(path: Path, record: dict[str, Any]) -> None:
+    """Warn if the copy for people says something else than the record that was loaded."""
     try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
+        same = not path.exists() or json.loads(path.read_text()) == record
+    except ValueError:
+        same = False
+    if not same:
+        warnings.warn(
+            f"{path} was edited, or is of another save: {WEIGHTS_FILE} decides, and saving again makes them agree",
+            ProbclWarning,
+            stacklevel=3,
+        )

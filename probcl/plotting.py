@@ -1,13 +1,14 @@
 """Matplotlib figures of conditionals. Every function draws into the `ax` it is given and returns what it drew."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
 from torch import Tensor
 
 # Colours that stay apart for colour-blind readers and in print (Okabe and Ito, 2008).
@@ -64,15 +65,42 @@ def probability_table(
 def gaussian_ellipse(
     ax: Axes,
     covariance: Float[Tensor, "2 2"],
-    levels: Sequence[float] = (1.0, 2.0),
-    **line: object,
-) -> list[Line2D]:
-    """Draw the contours of a centred bivariate Gaussian at these Mahalanobis radii; `line` goes to ``ax.plot``."""
-    angle = torch.linspace(0, 2 * torch.pi, 200, dtype=covariance.dtype)
-    circle = torch.stack([angle.cos(), angle.sin()])
-    contours = [level * torch.linalg.cholesky(covariance) @ circle for level in levels]
-    label = line.pop("label", None)
-    return [
-        ax.plot(*contour.numpy(), label=label if index == 0 else None, **line)[0]  # type: ignore[arg-type]
-        for index, contour in enumerate(contours)
-    ]
+    radii: Sequence[float] = (1.0, 2.0),
+    mean: Float[Tensor, "2"] | None = None,
+    *,
+    fill: bool = False,
+    **style: Any,
+) -> list[Polygon]:
+    """Draw contours of a bivariate Gaussian density, or fill them.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; its limits grow to hold the contours, unless they were set.
+    covariance
+        Shape (2, 2), positive definite; the first coordinate is horizontal.
+    radii
+        Mahalanobis radii of the contours. A fraction p of the mass is within the radius √(−2 log(1 − p)).
+    mean
+        Shape (2,); zero by default.
+    fill
+        Whether to fill: with a transparent `style`, ``alpha=0.3`` say, inner regions come out darker.
+    **style
+        For `matplotlib.patches.Polygon`, such as ``color`` and ``linewidth``.
+
+    Raises
+    ------
+    ValueError
+        If the covariance is not a positive definite 2 × 2 matrix.
+    """
+    factor, info = torch.linalg.cholesky_ex(covariance.detach().cpu())
+    if factor.shape != (2, 2) or info != 0:
+        raise ValueError(f"covariance must be a positive definite 2 × 2 matrix, got {covariance.tolist()}")
+    angle = torch.linspace(0, 2 * torch.pi, 200, dtype=factor.dtype)
+    ellipse = torch.stack([angle.cos(), angle.sin()], dim=1) @ factor.mT
+    centre = torch.zeros(2, dtype=factor.dtype) if mean is None else mean.detach().cpu()
+    contours = [Polygon((centre + radius * ellipse).numpy(), closed=True, fill=fill, **style) for radius in radii]
+    for contour in contours:
+        ax.add_patch(contour)
+    ax.autoscale_view()
+    return contours

@@ -10,11 +10,8 @@ from torch import Tensor
 
 from probcl.checks import describe, require_count, require_finite, require_tensor
 from probcl.gauge import Side
-from probcl.model import BimodalModel
-from probcl.scores import Scores, TopK
-
-# 64 MB of float32 scores at once: large enough to keep every core busy, small enough for any machine.
-_SCORES_AT_ONCE = 2**24
+from probcl.model import SCORES_AT_ONCE, BimodalModel
+from probcl.scores import Scores, TopK, sum_present
 
 
 class Library:
@@ -73,6 +70,8 @@ class Library:
         items = _require_items(self.side, v if u is None else u)
         self.embeddings = self._embed(self.side, items)
         self.log_prior = None if log_prior is None else _require_log_prior(log_prior, len(self)).to(self.embeddings)
+        with torch.no_grad():
+            self._bias = sum_present(self.log_prior, model.gauge_bias(self.side, self.embeddings))
         # What the alignment cannot take, such as a zero vector under a cosine, is found here and not by a query.
         Scores(self.embeddings, self.embeddings[:1], model.alignment)
 
@@ -101,7 +100,7 @@ class Library:
         if require_count("k", k) > len(self):
             raise ValueError(f"k must be at most the {len(self)} items of the library, got {k}")
         z = self._embed("v" if self.side == "u" else "u", _require_items("queries", queries))
-        found = [self._topk(chunk, k) for chunk in z.split(max(1, _SCORES_AT_ONCE // len(self)))]
+        found = [self._topk(chunk, k) for chunk in z.split(max(1, SCORES_AT_ONCE // len(self)))]
         return TopK(torch.cat([top.values for top in found]), torch.cat([top.indices for top in found]))
 
     def _embed(self, side: Side, values: Tensor) -> Float[Tensor, "n d"]:
@@ -110,9 +109,14 @@ class Library:
 
     @torch.no_grad()
     def _topk(self, queries: Float[Tensor, "B d"], k: int) -> TopK:
+        model, bias = self.model, self._bias
         if self.side == "u":
-            return self.model.scores_of_embeddings(self.embeddings, queries, bias_u=self.log_prior).topk(k, dim=0)
-        return self.model.scores_of_embeddings(queries, self.embeddings, bias_v=self.log_prior).topk(k, dim=1)
+            given = model.gauge_bias("v", queries)
+            scores = Scores(self.embeddings, queries, model.alignment, model.temperature(), bias_u=bias, bias_v=given)
+            return scores.topk(k, dim=0)
+        given = model.gauge_bias("u", queries)
+        scores = Scores(queries, self.embeddings, model.alignment, model.temperature(), bias_u=given, bias_v=bias)
+        return scores.topk(k, dim=1)
 
     def __len__(self) -> int:
         return len(self.embeddings)

@@ -93,8 +93,8 @@ class Scores:
     def _terms(self) -> ScoreTerms:
         factors = self.alignment.factorize(self.u, self.v)
         potentials = self.alignment.potentials(self.u, self.v)
-        bias_u = _sum_present(_divide(potentials.row, self.temperature), self.bias_u)
-        bias_v = _sum_present(_divide(potentials.column, self.temperature), self.bias_v)
+        bias_u = sum_present(_divide(potentials.row, self.temperature), self.bias_u)
+        bias_v = sum_present(_divide(potentials.column, self.temperature), self.bias_v)
         return ScoreTerms(
             *factors,
             link=self.alignment.link,
@@ -106,7 +106,7 @@ class Scores:
 
     def _diagonal(self) -> Float[Tensor, " n"]:
         matched = self.alignment.matched(self.u, self.v) / self.temperature
-        biases = _sum_present(self.bias_u, self.bias_v)
+        biases = sum_present(self.bias_u, self.bias_v)
         return matched if biases is None else matched + biases
 
     @property
@@ -203,8 +203,8 @@ class Scores:
             self.alignment,
             self.temperature,
             self.method,
-            bias_u=_sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
-            bias_v=_sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
+            bias_u=sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
+            bias_v=sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
         )
 
     def _check_possible(self, dim: Dim) -> None:
@@ -269,7 +269,8 @@ def _check_bias(name: str, bias: Tensor | None, embeddings: Tensor) -> Tensor | 
     return bias
 
 
-def _sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Return a + b, taking what is absent as zero."""
     if a is None or b is None:
         return b if a is None else a
     return a + b

@@ -15,6 +15,11 @@ settings.register_profile("probcl", derandomize=True, deadline=None, max_example
 settings.load_profile("probcl")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the package's warnings errors; in pyproject.toml this would import probcl before jaxtyping can."""
+    config.addinivalue_line("filterwarnings", "error::probcl.ProbclWarning")
+
+
 def global_state() -> dict[str, Any]:
     """The switches of the process that a library has no business with, random states apart."""
     return {

@@ -58,8 +58,6 @@ U_PRIOR, V_PRIOR = pcl.EmpiricalPrior(torch.arange(6)), pcl.EmpiricalPrior(torch
 OPEN = {
     "u|v": (Identifies.RATIO_UP_TO_U, lambda model: model.u_given_v(U_PRIOR)),
     "v|u": (Identifies.RATIO_UP_TO_V, lambda model: model.v_given_u(V_PRIOR)),
-    "re-gauge over u": (Identifies.RATIO_UP_TO_U, lambda model: model.regauged("u", U_PRIOR)),
-    "re-gauge over v": (Identifies.RATIO_UP_TO_V, lambda model: model.regauged("v", V_PRIOR)),
 }
 
 

@@ -222,7 +222,7 @@ class TestGauge:
 
 
 def relative_error(value: Tensor, exact: Tensor) -> float:
-    return float((value.double() - exact).norm() / exact.norm())
+    return ((value.double() - exact).norm() / exact.norm()).item()
 
 
 # At these temperatures the loss of 32 nearly orthogonal pairs runs from 1 to 1e-11 (checked in the test).
@@ -244,7 +244,7 @@ class TestAccuracyNearConvergence:
         exact_u, exact_v = (z.detach().double().requires_grad_() for z in (u, v))
         loss, exact = self.clip(u, v, temperature), self.clip(exact_u, exact_v, temperature)
         smallest, largest = NEAR_CONVERGENCE[temperature]
-        assert smallest < float(exact) < largest
+        assert smallest < exact.item() < largest
         assert relative_error(loss, exact) <= 5e-6
 
         of_loss = torch.autograd.grad(ConditionalLoss()(Scores(u, v, Cosine(), temperature)), (u, v))

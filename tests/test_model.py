@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 import probcl as pcl
-from probcl import BimodalModel, ConditionalLoss, Cosine, EmpiricalPrior, InnerProduct, JointLoss, ProbclWarning, Scores
+from probcl import BimodalModel, ConditionalLoss, Cosine, EmpiricalPrior, InnerProduct, JointLoss, Scores
 from probcl.encoders import MLP, Label, Linear
 from probcl.losses import Identifies
 
@@ -135,7 +135,7 @@ class TestEmbed:
 
     def test_restores_the_modes_after_an_error(self) -> None:
         model = BimodalModel(Watched(), Watched()).train()
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ValueError, match=r"encoder_u cannot take u, a torch.float32 tensor of shape \(2, 7\)"):
             model.embed_u(torch.zeros(2, 7))
         assert all(module.training for module in model.modules())
 
@@ -217,10 +217,10 @@ class TestRegauged:
             linear_model(3, 3, 2).regauged("w", EmpiricalPrior(normal(7, 3)))
 
     @pytest.mark.parametrize(("identified", "over"), [(Identifies.RATIO_UP_TO_V, "v"), (Identifies.RATIO_UP_TO_U, "u")])
-    def test_over_what_was_not_fitted_warns(self, identified: Identifies, over: str) -> None:
+    def test_over_what_was_not_fitted_is_refused(self, identified: Identifies, over: str) -> None:
         model = linear_model(3, 3, 2)
         model.identifies = identified
-        with pytest.warns(ProbclWarning, match=f"re-gauge over={'u' if over == 'v' else 'v'!r} instead"):
+        with pytest.raises(ValueError, match=f"re-gauge over={'u' if over == 'v' else 'v'!r} instead"):
             model.regauged(over, EmpiricalPrior(normal(7, 3)))
 
 

@@ -3,6 +3,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -19,7 +20,9 @@ PROMISED = [
     "BimodalModel",
     "ConditionalLoss",
     "Cosine",
+    "DecoderPrior",
     "EmpiricalPrior",
+    "GaussianPrior",
     "InnerProduct",
     "JointLoss",
     "L2",
@@ -90,9 +93,12 @@ def test_there_are_examples_to_run() -> None:
     assert {"probcl.scores.Scores", "probcl.losses.ConditionalLoss", "probcl.model.BimodalModel"} <= set(found)
 
 
-def test_the_first_lines_a_user_writes_run_as_printed() -> None:
+def test_the_first_lines_a_user_writes_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     n_u, n_v, r = 5, 4, 2
-    z_u, z_v, u_bank, v_query = torch.randn(8, r), torch.randn(8, r), torch.randn(20, n_u), torch.randn(3, n_v)
+    z_u, z_v, u, v = torch.randn(8, r), torch.randn(8, r), torch.randn(40, n_u), torch.randn(40, n_v)
+    u_bank, v_query, u_query, v_classes = torch.randn(20, n_u), torch.randn(3, n_v), torch.randn(6, n_u), v[:4]
+    u_few, y_few = u[:8], torch.arange(8) % 4
 
     loss = pcl.ConditionalLoss()(pcl.Scores(z_u, z_v, alignment=pcl.Cosine(), temperature=0.07))
     assert loss.shape == ()
@@ -100,10 +106,46 @@ def test_the_first_lines_a_user_writes_run_as_printed() -> None:
     model = pcl.BimodalModel(
         pcl.encoders.Linear(n_u, r), pcl.encoders.MLP(n_v, r), alignment=pcl.InnerProduct(), temperature=1.0
     )
-    d = model.u_given_v(pcl.EmpiricalPrior(u_bank)).condition(v_query)
+    history = pcl.fit(
+        model, (u, v), loss=pcl.ConditionalLoss(lambda_u=2, lambda_v=0), epochs=2, batch_size=20, lr=1e-3, seed=0
+    )
+    assert len(history.loss) == 2
+    before = model.log_ratio(u, v)
+    model.save("model")
+    model = pcl.BimodalModel.load("model")
+    assert torch.equal(model.log_ratio(u, v), before)
+
+    nu = model.u_given_v(pcl.EmpiricalPrior(u_bank))
+    d = nu.condition(v_query)
     assert d.batch_shape == (3,)
     assert d.event_shape == (n_u,)
-    assert d.sample((100,)).shape == (100, 3, n_u)
+    draws = d.sample((100,))
+    assert draws.shape == (100, 3, n_u)
+    u_new = draws[0]
+    assert d.log_prob(u_new).shape == d.log_ratio(u_new).shape == d.ess().shape == (3,)
+    assert d.mode.shape == d.mean.shape == d.variance.shape == (3, n_u)
+
+    values, indices = pcl.retrieval.Library(model, u=u_bank).topk(v_query, k=5)
+    assert values.shape == indices.shape == (3, 5)
+    with pytest.warns(pcl.ProbclWarning, match="re-?gauge"):  # fitted for u given v alone
+        zero_shot = pcl.classification.zero_shot(model, labels=v_classes, prior=None)
+    for probabilities in (zero_shot(u_query), pcl.classification.fine_tune(model, u_few, y_few)(u_query)):
+        assert probabilities.shape == (6, 4)
+        torch.testing.assert_close(probabilities.sum(1), torch.ones(6))
+
+
+def test_the_first_lines_on_gaussians_run_as_printed() -> None:
+    n_u, n_v = 5, 4
+    root = torch.randn(n_u + n_v, 20, dtype=torch.float64)
+    C = root @ root.T / 20
+    prior = pcl.GaussianPrior(torch.zeros(n_u).double(), C[:n_u, :n_u])
+    assert prior.event_shape == (n_u,)
+
+    best = pcl.gaussian.optimum(C, n_u, rank=3, alignment="inner", loss="conditional")
+    assert (best.A.shape, best.B.shape, best.C_.shape) == ((n_u, n_v), (n_u, n_u), (n_v, n_v))
+    assert best.law.mean_map_u_given_v.shape == (n_u, n_v)
+    assert best.law.cov_u_given_v.shape == (n_u, n_u)
+    assert best.loss < 0 < best.divergence
 
 
 def test_is_typed() -> None:

@@ -314,8 +314,14 @@ def test_without_resume_a_checkpoint_is_overwritten_and_stale_temporaries_are_re
     (tmp_path / ".fit.0123.tmp").write_bytes(b"half")
     (tmp_path / ".other.0123.tmp").write_bytes(b"not ours")
     small_fit(small_model(), checkpoint=tmp_path / "fit")
-    small_fit(small_model(), resume=tmp_path / "fit")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123.tmp", "fit"]
+
+
+def test_resuming_a_finished_fit_removes_stale_temporaries_too(tmp_path):
+    small_fit(small_model(), checkpoint=tmp_path / "fit")
+    (tmp_path / ".fit.0123.tmp").write_bytes(b"half")
+    small_fit(small_model(), resume=tmp_path / "fit")
+    assert [path.name for path in tmp_path.iterdir()] == ["fit"]
 
 
 @pytest.mark.parametrize(
@@ -440,6 +446,28 @@ def test_a_second_ctrl_c_does_not_wait_and_leaves_the_last_checkpoint(tmp_path):
     assert Impatient.calls == 7 + 16 - 6
 
 
+def test_ctrl_c_inside_a_step_leaves_the_checkpoint_before_it(tmp_path):
+    class Torn(torch.optim.SGD):
+        steps, last = 0, 0
+
+        def step(self, closure=None):
+            super().step(closure)
+            Torn.steps += 1
+            if Torn.steps == Torn.last:
+                raise KeyboardInterrupt
+
+    def optimizer(parameters):
+        return Torn(parameters, lr=0.1)
+
+    model, resumed = small_model(), small_model()
+    expected = outcome(model, small_fit(model, optimizer=optimizer, lr=None))
+    Torn.last = Torn.steps + 7
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(small_model(), optimizer=optimizer, lr=None, checkpoint=tmp_path / "fit")
+    history = small_fit(resumed, optimizer=optimizer, lr=None, resume=tmp_path / "fit")
+    assert_bitwise_equal(outcome(resumed, history), expected)
+
+
 def test_ctrl_c_during_the_last_validation_is_not_lost(tmp_path):
     class Interrupted(nn.Linear):
         def forward(self, x):
@@ -451,6 +479,23 @@ def test_ctrl_c_during_the_last_validation_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         small_fit(model, epochs=1, validation=0.2, checkpoint=tmp_path / "fit")
     assert (tmp_path / "fit").exists()
+
+
+def test_ctrl_c_while_the_best_weights_return_leaves_a_checkpoint_of_the_last(tmp_path, monkeypatch):
+    def interrupted(module, tensors):
+        nn.Module.load_state_dict(module, tensors)
+        raise KeyboardInterrupt
+
+    options = {"validation": 0.3, "patience": 9, "epochs": 6}
+    small_fit(small_model(), **options, checkpoint=tmp_path / "whole")
+    monkeypatch.setattr(nn.ModuleDict, "load_state_dict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(small_model(), **options, checkpoint=tmp_path / "fit")
+    monkeypatch.undo()
+    whole, fit = (load_file(tmp_path / name) for name in ("whole", "fit"))
+    for tensors in (whole, fit):
+        del tensors["history.seconds"]
+    assert_bitwise_equal(fit, whole)
 
 
 def test_divergence_leaves_the_last_good_checkpoint(tmp_path):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from small_models import linear_model, normal, reference_scores, table_model
 
 import probcl as pcl
+import probcl.model
 from probcl import retrieval
 from probcl.retrieval import Library
 
@@ -64,24 +65,35 @@ def test_what_is_found_does_not_depend_on_the_chunks(at_once, batch_size, k):
     model = linear_model(5, 4, 3)
     whole = Library(model, u=U).topk(V, k)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "_SCORES_AT_ONCE", at_once)
+        patch.setattr(retrieval, "SCORES_AT_ONCE", at_once)
         chunked = Library(model, u=U, batch_size=batch_size).topk(V, k)
     assert torch.equal(chunked.indices, whole.indices)
     torch.testing.assert_close(chunked.values, whole.values)
 
 
-def test_no_more_scores_are_held_at_once_than_promised(monkeypatch):
-    model, sizes = linear_model(5, 4, 3), []
-    original = model.scores_of_embeddings
+@pytest.mark.parametrize("gauged", [False, True])
+def test_no_more_scores_are_held_at_once_than_promised(monkeypatch, gauged):
+    model, held = linear_model(5, 4, 3), []
+    if gauged:
+        model = model.regauged("v", pcl.EmpiricalPrior(V))
 
-    def recorded(z_u, z_v, **biases):
-        sizes.append(len(z_u) * len(z_v))
-        return original(z_u, z_v, **biases)
+    class Recorded(pcl.Scores):
+        def topk(self, *arguments, **options):
+            held.append(self.shape)
+            return super().topk(*arguments, **options)
 
-    monkeypatch.setattr(model, "scores_of_embeddings", recorded)
-    monkeypatch.setattr(retrieval, "_SCORES_AT_ONCE", 150)
-    Library(model, u=U).topk(V)
-    assert sizes == [120, 120, 120, 120, 60]
+        def logsumexp(self, *arguments, **options):
+            held.append(self.shape)
+            return super().logsumexp(*arguments, **options)
+
+    for module in (retrieval, probcl.model):
+        monkeypatch.setattr(module, "Scores", Recorded)
+        monkeypatch.setattr(module, "SCORES_AT_ONCE", 150)
+    library = Library(model, u=U)
+    assert held == ([(16, 9), (16, 9), (16, 9), (12, 9)] if gauged else [])
+    held.clear()
+    library.topk(V)
+    assert held == [(60, 2), (60, 2), (60, 2), (60, 2), (60, 1)]
 
 
 def test_the_library_is_embedded_once_in_evaluation_mode_and_without_gradients():

@@ -177,6 +177,11 @@ class TestDiagonal:
                 atol=0,
             )
 
+    @pytest.mark.parametrize("margin", [19.0, 21.0, 25.0, 49.0, 51.0])
+    def test_nll_keeps_its_digits_where_a_softplus_is_nearly_linear(self, margin: float) -> None:
+        scores = Scores(torch.tensor([[-margin], [0.0]], dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64))
+        assert float(scores.diagonal_nll(0)[0]) == pytest.approx(margin + math.log1p(math.exp(-margin)), rel=1e-14)
+
     def test_nll_of_a_badly_scored_pair_is_its_margin(self) -> None:
         eye = torch.eye(3)
         assert_close(Scores(-1e4 * eye, eye).diagonal_nll(1), torch.full((3,), 1e4 + math.log(2)))
@@ -362,7 +367,7 @@ BAD_SCORES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a vector": ({"v": GOOD[:, 0]}, ValueError, r"v must be a non-empty \(n, d\) matrix.*\(3,\)"),
     "three axes": ({"v": GOOD[None]}, ValueError, r"v must be a non-empty \(n, d\) matrix.*\(1, 3, 2\)"),
     "integers": ({"u": GOOD.long()}, TypeError, "u must be of a floating-point type, got a torch.int64"),
-    "an array": ({"u": GOOD.numpy()}, TypeError, "u must be a torch.Tensor, got array"),
+    "an array": ({"u": GOOD.numpy()}, TypeError, "u must be a torch.Tensor, got a NumPy array of float64"),
     "widths": ({"u": GOOD[:, :1]}, ValueError, "u and v must have the same embedding width, got 1 and 2"),
     "dtypes": ({"v": GOOD.float()}, TypeError, "u and v must have the same dtype, got torch.float64 and torch.float32"),
     "zero temperature": ({"temperature": 0.0}, ValueError, "temperature must be finite and positive, got 0.0"),

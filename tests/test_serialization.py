@@ -36,6 +36,19 @@ class Power(nn.Module):
         return self.linear(x).abs() ** self.exponent
 
 
+@register
+class Projected(nn.Module):
+    """A user's encoder with a constant that is rebuilt rather than saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.register_buffer("basis", torch.eye(3, 2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.scale * x) @ self.basis
+
+
 class Unregistered(nn.Linear):
     """A user's encoder, not registered."""
 
@@ -91,6 +104,7 @@ MODELS: dict[str, tuple[Callable[[], BimodalModel], Tensor, Tensor]] = {
         LABELS,
     ),
     "registered": (lambda: BimodalModel(Power(2, 1.5, names=("c",), extra=[1, None]), Power(2)), VECTORS, VECTORS),
+    "constants that are not saved": (lambda: BimodalModel(Projected(), Linear(3, 2)), VECTORS, VECTORS),
     "modules as arguments": (
         lambda: BimodalModel(Wrapped(Linear(3, 2), [Power(2), Linear(3, 2)]), Linear(3, 2)),
         VECTORS,
@@ -127,7 +141,9 @@ class TestRoundTrip:
         assert torch.equal(loaded.encoder_v.weight, encoder.weight)
 
     def test_a_regauged_model_stays_regauged(self, tmp_path: Path) -> None:
-        model = small_model().regauged("v", EmpiricalPrior(torch.arange(3), torch.tensor([1.0, 2.0, 0.0])))
+        fitted = small_model()
+        fitted.identifies = Identifies.RATIO_UP_TO_U
+        model = fitted.regauged("v", EmpiricalPrior(torch.arange(3), torch.tensor([1.0, 2.0, 0.0])))
         loaded = saved(model, tmp_path)
         assert loaded.gauge.over == "v"
         assert loaded.identifies is Identifies.RATIO
@@ -310,8 +326,10 @@ class TestConfigFile:
         model = small_model(temperature=0.5)
         model.save(tmp_path)
         path = tmp_path / "config.json"
-        path.write_text(path.read_text().replace("0.5", "5.0"))
-        assert_same(BimodalModel.load(tmp_path), model)
+        for edited in (path.read_text().replace("0.5", "5.0"), "{"):
+            path.write_text(edited)
+            with pytest.warns(pcl.ProbclWarning, match="was edited, or is of another save"):
+                assert_same(BimodalModel.load(tmp_path), model)
         path.unlink()
         assert_same(BimodalModel.load(tmp_path), model)
 
@@ -347,6 +365,13 @@ class TestLoadRefuses:
         path = directory / "model.safetensors"
         path.write_bytes(path.read_bytes() + b"\0")
         with pytest.raises(CheckpointError, match="is damaged"):
+            BimodalModel.load(directory)
+
+    def test_tensors_whose_names_were_exchanged(self, directory: Path) -> None:
+        BimodalModel(Linear(3, 2), Linear(3, 2)).save(directory)
+        path, (of_u, of_v, spare) = directory / "model.safetensors", (b"encoder_%c.weight" % side for side in b"uv?")
+        path.write_bytes(path.read_bytes().replace(of_u, spare).replace(of_v, of_u).replace(spare, of_v))
+        with pytest.raises(CheckpointError, match="is damaged: its contents do not match the digest"):
             BimodalModel.load(directory)
 
     def test_another_format_version(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

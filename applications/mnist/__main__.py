@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 import probcl as pcl
+from applications.files import write_text
 from applications.mnist.experiment import OBJECTIVES, Config, Fitted, fit_objective, measure
 from applications.mnist.figure import draw
 from applications.tables import Row, as_csv, report
@@ -24,7 +25,7 @@ def main() -> None:
     here = Path(__file__).parent
     config = Config.read(here / f"{arguments.data}.toml", epochs=arguments.epochs, seeds=arguments.seeds)
     output = arguments.output or Path("results") / f"mnist-{arguments.data}"
-    data = _load(arguments)
+    data = _load(arguments.data, arguments.data_dir)
     started = time.perf_counter()
 
     runs: list[dict[str, str | float]] = []
@@ -38,7 +39,7 @@ def main() -> None:
 
     note = NOTE.format(seeds=len(config.seeds), test=data.test.n_pairs)
     report(f"Images and labels: {arguments.data}", _means(runs), output / "table", note)
-    (output / "table-seeds.csv").write_text(as_csv(runs))
+    write_text(output / "table-seeds.csv", as_csv(runs))
     draw(shown, data, output / "figure.png")
     Console().print(
         f"Wrote {output}/ (table.md, table.csv, table-seeds.csv, figure.png) in {time.perf_counter() - started:.0f} s"
@@ -48,19 +49,30 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m applications.mnist", description=__doc__)
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
-    parser.add_argument("--data-dir", type=Path, help="directory of MNIST's IDX files; without it they are downloaded")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="directory of MNIST's IDX files; by default mnist/ in the folder named by the environment variable "
+        "PROBCL_DATA, and where that is not set either, the files are downloaded",
+    )
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the configuration's")
     parser.add_argument("--output", type=Path, help="directory for tables and figure; results/mnist-DATA by default")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.data == "digits" and arguments.data_dir is not None:
+        parser.error(
+            "--data-dir holds MNIST's files; the digits come with scikit-learn: add --data mnist or leave it out"
+        )
+    return arguments
 
 
-def _load(arguments: argparse.Namespace) -> Split:
-    if arguments.data == "digits":
+def _load(name: str, directory: Path | None) -> Split:
+    if name == "digits":
         return pcl.datasets.load_digits()
-    if arguments.data_dir is None and (local := os.environ.get("PROBCL_DATA")):
-        arguments.data_dir = Path(local) / "mnist"
-    return pcl.datasets.load_mnist(arguments.data_dir, download=arguments.data_dir is None)
+    local = os.environ.get("PROBCL_DATA")
+    if directory is None and local:
+        directory = Path(local) / "mnist"
+    return pcl.datasets.load_mnist(directory, download=directory is None)
 
 
 def _means(runs: list[dict[str, str | float]]) -> list[Row]:

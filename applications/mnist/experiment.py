@@ -68,8 +68,9 @@ class Fitted(NamedTuple):
 
 def fit_objective(objective: Objective, data: Split, config: Config, seed: int) -> Iterator[Fitted]:
     """Fit one objective and yield its model before and after the re-gauge."""
-    torch.manual_seed(seed)
-    encoder = getattr(pcl.encoders, config.encoder)(N_CLASSES, **config.encoder_arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        encoder = getattr(pcl.encoders, config.encoder)(N_CLASSES, **config.encoder_arguments)
     model = pcl.BimodalModel(encoder, pcl.encoders.Label(N_CLASSES), alignment=pcl.InnerProduct())
     pcl.fit(
         model,

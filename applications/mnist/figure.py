@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import probcl as pcl
+from applications.files import replacing
 from applications.mnist.experiment import (
     FEW,
     LABELS,
@@ -36,8 +37,8 @@ def draw(models: Sequence[Fitted], data: Split, path: Path, seed: int = 0) -> No
     top, bottom = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[1.9, 1]))
     _draw_generations(top, [by_title[title] for title in IN_GENERATIONS], data, seed)
     _draw_doubtful(bottom, [by_title[title] for title in IN_DOUBTFUL], data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
     plt.close(figure)
 
 

@@ -13,6 +13,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "si
 
 
 @register
+class Identity(nn.Identity):
+    """The embedding is the data: for vectors that need no encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+@register
 class Linear(nn.Linear):
     """The linear map u ↦ G u, without an intercept by default: the encoder of the Gaussian theory.
 

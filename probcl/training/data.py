@@ -24,6 +24,8 @@ Pairs = tuple[Tensor, Tensor] | Dataset | DataLoader
 _RESIDENT_BYTES = 2**31
 # How many pairs of a tensor enter its digest: enough to tell two data sets apart, few enough to cost nothing.
 _DIGEST_ROWS = 1000
+# How many pairs are embedded together before training.
+_ROWS_AT_ONCE = 1024
 
 
 class Batch(NamedTuple):
@@ -109,6 +111,12 @@ class TensorSource(_CountedSource):
 
     def sample(self) -> Batch:
         return self._to_device(self._u[:2], self._v[:2])
+
+    def in_order(self) -> Iterator[tuple[int, Batch]]:
+        """Yield all pairs once, some at a time, each time with the number of the first."""
+        for start in range(0, self.pairs, _ROWS_AT_ONCE):
+            stop = start + _ROWS_AT_ONCE
+            yield start, self._to_device(self._u[start:stop], self._v[start:stop])
 
     def describe(self, sample: Batch) -> dict[str, Any]:
         rows = torch.linspace(0, self.pairs - 1, min(self.pairs, _DIGEST_ROWS), dtype=torch.float64).long()

@@ -20,7 +20,7 @@ from probcl.training.progress import ProgressBar, on_terminal
 from probcl.training.randomness import randomness_restored
 from probcl.training.schedules import Schedule
 from probcl.training.settings import DEFAULT_BATCH_SIZE, Amp, OptimizerFactory, Settings, resolve_device
-from probcl.training.trial import require_working
+from probcl.training.trial import require_scores, require_working
 
 
 def fit(
@@ -226,7 +226,9 @@ def _try_out(model: BimodalModel, loss: Loss, source: PairSource | None, role: s
     if source is None:
         return None
     sample = source.sample()
-    require_working(model, loss, sample, "" if role == "train" else f"{role} ")
+    name = "" if role == "train" else f"{role} "
+    require_working(model, loss, sample, name)
+    require_scores(model, source, name)
     return source.describe(sample)
 
 

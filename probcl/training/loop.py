@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from probcl.errors import CheckpointError
+from probcl.frozen import evaluating
 from probcl.losses import ConditionalLoss, Identifies, Loss
-from probcl.model import BimodalModel, evaluating
+from probcl.model import BimodalModel
 from probcl.scores import Scores
 from probcl.serialization import load_weights
 from probcl.training.callbacks import Callbacks, FitState
@@ -88,8 +89,7 @@ class Trainer:
                 self.callbacks.notify("on_fit_start", self.state)
                 while not self._finished:
                     self._run_epoch()
-                if self._best_weights is not None and self.settings.restore_best:
-                    self.modules.load_state_dict(self._best_weights)
+                self._restore_best()
             except KeyboardInterrupt:
                 if self._consistent:
                     self._save()
@@ -98,6 +98,12 @@ class Trainer:
                 self.optimizer.zero_grad()
                 self.callbacks.notify("on_fit_end", self.state)
         return self.recorder.history(self.state.stop)
+
+    def _restore_best(self) -> None:
+        if self._best_weights is not None:
+            # From here on the weights are no longer those of the last step, which a checkpoint must hold.
+            self._consistent = False
+            self.modules.load_state_dict(self._best_weights)
 
     @property
     def _finished(self) -> bool:
@@ -179,7 +185,7 @@ class Trainer:
         with torch.no_grad():
             bound = -loss if self._loss_is_bound or bound_of is None else -self._bound(bound_of)
         # One transfer, so that an accelerator is waited for once.
-        return Evaluation(*torch.stack([loss.detach(), bound.detach(), norm.to(loss)]).tolist())
+        return Evaluation(*torch.stack([loss.detach(), bound.detach().to(loss), norm.to(loss)]).tolist())
 
     def _require_finite(self, evaluation: Evaluation) -> None:
         if not (math.isfinite(evaluation.loss) and math.isfinite(evaluation.grad_norm)):
@@ -257,7 +263,7 @@ class Trainer:
         tensors, record = contents
         self.recorder.load_state_dict(contents.group("history"))
         self._require_not_beyond()
-        load_weights(self.modules, contents.group("weights"), self.checkpoint.path)
+        load_weights(self.modules, contents.group("weights"), self.checkpoint.origin or self.checkpoint.path)
         self.optimizer.load_state_dict(unflatten_state(record["optimizer"], tensors))
         self._best_weights = contents.group("best") or None
         self._earlier_seconds = record["seconds"]
@@ -274,7 +280,7 @@ def identified_by(loss: Loss) -> Identifies | None:
     """Return what a loss determines of the log density ratio, None if it does not say."""
     try:
         return loss.identifies
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         return None
 
 

@@ -1,15 +1,26 @@
 """The progress bar of a fit."""
 
+import math
 import time
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from probcl.training.callbacks import Callback, FitState
 
 # Often enough to look alive, seldom enough to cost nothing.
 _SECONDS_BETWEEN_UPDATES = 0.1
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, and in the end the time it took."""
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, elapsed_when_finished=True)
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) + Text(" in all" if task.finished else " left", style="progress.remaining")
 
 
 class ProgressBar(Callback):
@@ -20,14 +31,14 @@ class ProgressBar(Callback):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            _TimeLeft(),
             console=console or Console(stderr=True),
         )
         self._updated = 0.0
 
     def on_fit_start(self, state: FitState) -> None:
-        fields: dict[str, Any] = _fields(state, state.epoch)
-        self._task = self._progress.add_task("", total=state.epochs, **fields)
+        self._task = self._progress.add_task("", total=state.epochs, epoch="", numbers="")
+        self._show(state, state.epoch, state.epoch)
         self._progress.start()
 
     def on_step_end(self, state: FitState) -> None:
@@ -40,22 +51,24 @@ class ProgressBar(Callback):
     def on_epoch_end(self, state: FitState) -> None:
         self._show(state, state.epoch + 1, state.epoch + 1)
 
-    def _show(self, state: FitState, completed: float, epoch: int) -> None:
-        fields: dict[str, Any] = _fields(state, epoch)
-        self._progress.update(self._task, completed=completed, **fields)
-
     def on_fit_end(self, state: FitState) -> None:
+        if state.stop:
+            completed = self._progress.tasks[self._task].completed
+            self._progress.update(self._task, total=completed, numbers=_numbers(state) + " · stopped early")
         self._progress.stop()
 
+    def _show(self, state: FitState, completed: float, epoch: int) -> None:
+        counter = f"{epoch:>{len(str(state.epochs))}}/{state.epochs}"
+        self._progress.update(self._task, completed=completed, epoch=counter, numbers=_numbers(state))
 
-def _fields(state: FitState, epoch: int) -> dict[str, str]:
-    width = len(str(state.epochs))
+
+def _numbers(state: FitState) -> str:
     parts = []
     if state.step:
         parts += [f"loss {_short(state.loss)}", f"I ≥ {_short(state.mi_bound)} nats"]
-    if state.validation_loss == state.validation_loss:
+    if not math.isnan(state.validation_loss):
         parts.append(f"val loss {_short(state.validation_loss)}")
-    return {"epoch": f"{epoch:>{width}}/{state.epochs}", "numbers": " · ".join(parts)}
+    return " · ".join(parts)
 
 
 def _short(value: float) -> str:

@@ -1,12 +1,14 @@
-"""A first try of a model on two pairs, so that what cannot work fails before training and says why."""
+"""A first try of a model on its pairs, so that what cannot work fails before training and says why."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from probcl.checks import describe
+from probcl.embed import embed
+from probcl.frozen import evaluating
 from probcl.losses import Loss
-from probcl.model import BimodalModel, evaluating
-from probcl.training.data import Batch
+from probcl.model import BimodalModel
+from probcl.training.data import Batch, PairSource, TensorSource
 
 
 def require_working(model: BimodalModel, loss: Loss, sample: Batch, name: str = "") -> None:
@@ -15,30 +17,37 @@ def require_working(model: BimodalModel, loss: Loss, sample: Batch, name: str = 
     Raises
     ------
     TypeError
-        If an encoder returns no floating-point tensor, or the two return different types.
+        If an encoder returns no floating-point tensor, the two return different types, or the loss is no scalar tensor.
     ValueError
         If an encoder cannot take its input or returns no (n, d) matrix, or the two return different widths.
     """
     batch = Batch(sample.u[:2], sample.v[:2])
     with evaluating(model), evaluating(loss), torch.no_grad():
-        z_u = _embed(model.encoder_u, "encoder_u", batch.u, f"{name}u")
-        z_v = _embed(model.encoder_v, "encoder_v", batch.v, f"{name}v")
+        z_u = embed(model.encoder_u, batch.u, "encoder_u", f"{name}u")
+        z_v = embed(model.encoder_v, batch.v, "encoder_v", f"{name}v")
         if z_u.shape[1] != z_v.shape[1]:
             raise ValueError(
                 f"encoder_u and encoder_v must return embeddings of one width, got {z_u.shape[1]} and {z_v.shape[1]}"
             )
-        loss(model.scores_of_embeddings(z_u, z_v))
+        value = loss(model.scores_of_embeddings(z_u, z_v))
+    if not isinstance(value, Tensor) or value.ndim:
+        raise TypeError(f"loss must return a scalar tensor, got {describe(value)}")
 
 
-def _embed(encoder: nn.Module, role: str, values: Tensor, name: str) -> Tensor:
-    try:
-        embedding = encoder(values)
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(f"{role} cannot take {name}, {describe(values)}: {error}") from error
-    if not isinstance(embedding, Tensor) or not embedding.is_floating_point():
-        raise TypeError(f"{role} must return a floating-point tensor, got {describe(embedding)}")
-    if embedding.ndim != 2 or len(embedding) != len(values):
-        raise ValueError(
-            f"{role} must map {len(values)} inputs to a ({len(values)}, d) matrix, got {describe(embedding)}"
-        )
-    return embedding
+def require_scores(model: BimodalModel, source: PairSource, name: str = "") -> None:
+    """Embed and compare all pairs that are held in memory, so that a bad one is found before training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As an encoder or `probcl.Scores` does, naming the pairs.
+    """
+    if not isinstance(source, TensorSource):
+        return
+    with evaluating(model), torch.no_grad():
+        for start, batch in source.in_order():
+            try:
+                model.scores_of_embeddings(model.encoder_u(batch.u), model.encoder_v(batch.v))
+            except (TypeError, ValueError) as error:
+                where = f"{name}pairs {start} to {start + len(batch.u) - 1}"
+                raise type(error)(f"{where}, rows counted from {start}: {error}") from error

@@ -1,4 +1,4 @@
-"""Priors: the marginals μ_u and μ_v that a learned score tilts into conditionals."""
+"""A data bank as a prior."""
 
 from functools import cached_property
 

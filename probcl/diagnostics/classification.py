@@ -1,61 +1,19 @@
-"""Diagnostics: whether what was learned retrieves the right items and gives probabilities that can be believed.
+"""Classification: whether the largest probability is at the right class, and whether it can be believed.
 
-Probabilities and log-probabilities are (B, K), classes are integers 0 … K−1 of shape (B,), and every diagnostic is a
+Probabilities and log-probabilities are (B, K), classes are integers 0 … K−1 of shape (B,), and each diagnostic is a
 plain number, the mean over the B queries.
 """
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from probcl.checks import describe, require_count, require_tensor
-from probcl.retrieval import Library
 
 # Rows of float32 probabilities over thousands of classes sum to one to about this.
 _NORMALISED_TO = 1e-3
-
-
-def recall_at_k(
-    library: Library,
-    queries: Shaped[Tensor, "B *event"],
-    k: int = 1,
-    *,
-    query_labels: Int[Tensor, " B"] | None = None,
-    item_labels: Int[Tensor, " N"] | None = None,
-) -> float:
-    """Fraction of queries with a relevant item among the `k` items retrieved, in [0, 1].
-
-    Without labels, query i is matched with item i of the library and nothing else is relevant: the R@k of image and
-    text retrieval (Radford et al. 2021, CLIP). With labels, every item of the query's label is relevant.
-
-    Parameters
-    ----------
-    library
-        The items to search, N of them.
-    queries
-        Of the other modality, shape (B, *event_shape).
-    k
-        How many items to retrieve.
-    query_labels, item_labels
-        Integer labels of shapes (B,) and (N,); both or neither.
-
-    Raises
-    ------
-    ValueError
-        If only one of the labels is given or one has another shape, if there are none and B ≠ N, or `k` exceeds N.
-    """
-    if (query_labels is None) != (item_labels is None):
-        raise ValueError("give both query_labels and item_labels, or neither for queries matched with items")
-    if query_labels is None and len(queries) != len(library):
-        raise ValueError(
-            f"without labels query i is matched with item i, got {len(queries)} queries and {len(library)} items"
-        )
-    wanted = _labels("query_labels", query_labels, len(queries))
-    labels = _labels("item_labels", item_labels, len(library))
-    retrieved = library.topk(queries, k).indices.cpu()
-    return float((labels[retrieved] == wanted[:, None]).any(1).double().mean())
 
 
 def accuracy(probs: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> float:
@@ -121,14 +79,6 @@ def expected_calibration_error(probs: Float[Tensor, "B K"], labels: Int[Tensor, 
     excess = confidence - (predicted == labels).double()
     per_bin = torch.zeros(bins, dtype=torch.float64).index_add(0, torch.bucketize(confidence, inner_edges), excess)
     return float(per_bin.abs().sum() / len(labels))
-
-
-def _labels(name: str, labels: Tensor | None, length: int) -> Int[Tensor, " length"]:
-    if labels is None:
-        return torch.arange(length)
-    if require_tensor(name, labels).shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), got {describe(labels)}")
-    return labels.cpu()
 
 
 def _check(probs: Tensor, labels: Tensor, name: str) -> tuple[Float[Tensor, "B K"], Int[Tensor, " B"]]:

@@ -1,0 +1,195 @@
+"""The exact route: conditionals that are Gaussian because the score is quadratic and the prior Gaussian.
+
+That is so for a linear encoder of the target, or none, under `InnerProduct`, `L2` or `WithPotentials` of these, and
+for the information form (`probcl.information`). With u = mean + scale z and z ~ N(0, I), the score is
+s = c + bᵀz − ½ zᵀΛz for each v, and z given v is Gaussian of precision I + Λ and mean (I + Λ)⁻¹b.
+"""
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from probcl.alignment import L2, Alignment, InnerProduct, WithPotentials
+from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.encoders.vector import Identity, Linear
+from probcl.information import QuadraticFeatures, information_factor, quadratic_features, split_information
+from probcl.priors import GaussianPrior
+
+
+class QuadraticTilt(NamedTuple):
+    """A score c + bᵀz − ½ zᵀΛz in the latent variable of a Gaussian prior; Λ may be one for the whole batch."""
+
+    constant: Float[Tensor, " B"]
+    linear: Float[Tensor, "B k"]
+    precision: Float[Tensor, "b k k"]
+
+
+def is_gaussian(conditional: Conditional) -> bool:
+    """Whether the score is quadratic in the target and its prior Gaussian."""
+    gauge, alignment = conditional.model.gauge, conditional.model.alignment
+    if not isinstance(conditional.prior, GaussianPrior) or (gauge is not None and gauge.over != conditional.target):
+        return False
+    if isinstance(conditional.encoder, QuadraticFeatures):
+        return type(alignment) is InnerProduct
+    linear = type(conditional.encoder) in (nn.Linear, Linear, nn.Identity, Identity)
+    return linear and len(conditional.prior.event_shape) == 1 and _is_quadratic(alignment)
+
+
+def _is_quadratic(alignment: Alignment) -> bool:
+    if type(alignment) is WithPotentials:
+        return _is_quadratic(alignment.base)
+    return type(alignment) in (InnerProduct, L2)
+
+
+def quadratic_tilt(conditional: Conditional, given: Float[Tensor, "B d"]) -> QuadraticTilt:
+    """Write the score of a conditional that `is_gaussian` as a quadratic form of z."""
+    model, prior, encoder = conditional.model, conditional.prior, conditional.encoder
+    assert isinstance(prior, GaussianPrior)
+    mean, scale = prior.mean.reshape(-1).to(given), prior.scale.to(given)
+    if isinstance(encoder, QuadraticFeatures):
+        x, slope = encoder.whitener.to(given) @ (mean - encoder.mean.to(given)), encoder.whitener.to(given) @ scale
+        origin = quadratic_features(x[None])
+        b, precision = split_information(given)
+        linear, quadratic = (b - precision @ x) @ slope, slope.mT @ precision @ slope
+    else:
+        slope, origin = scale, mean[None]
+        if isinstance(encoder, nn.Linear):
+            weight = encoder.weight.detach().to(given)
+            slope, origin = weight @ slope, origin @ weight.mT
+            origin = origin if encoder.bias is None else origin + encoder.bias.detach().to(given)
+        linear, shared = _expand(model.alignment, slope, origin[0], given)
+        quadratic = shared[None]
+    tau = model.temperature.value
+    constant = conditional.scores(given, origin).matrix().reshape(-1)
+    return QuadraticTilt(constant, linear / tau, quadratic / tau)
+
+
+def _expand(
+    alignment: Alignment, slope: Float[Tensor, "d k"], origin: Float[Tensor, " d"], given: Float[Tensor, "B d"]
+) -> tuple[Float[Tensor, "B k"], Float[Tensor, "k k"]]:
+    """Return b and Λ of a(slope z + origin, given), without the temperature."""
+    if isinstance(alignment, WithPotentials):
+        g, potential = alignment.split(slope.mT)
+        g0, potential0 = alignment.split(origin[None])
+        linear, quadratic = _expand(alignment.base, g.mT, g0[0], alignment.split(given)[0])
+        return linear - potential0 @ potential.mT, quadratic + potential @ potential.mT
+    if isinstance(alignment, L2):
+        return (given - origin) @ slope, slope.mT @ slope
+    return given @ slope, slope.new_zeros(slope.shape[1], slope.shape[1])
+
+
+class GaussianConditional(TiltedDistribution):
+    """A Gaussian conditional in closed form: exact draws, density, moments and normaliser, batched over v.
+
+    Attributes
+    ----------
+    latent_mean
+        Mean of z given v, shape (*batch_shape, k).
+    latent_precision
+        Precision of z given v, shape (*batch_shape, k, k).
+
+    Notes
+    -----
+    Computed in float64 and rounded to the precision of the prior. Draws are differentiable in the prior's mean and
+    scale and in the embeddings it is given.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    has_rsample = True
+    prior: GaussianPrior
+
+    def __init__(self, conditional: Conditional, given: Float[Tensor, "*batch d"]) -> None:
+        super().__init__(conditional, given)
+        tilt = quadratic_tilt(conditional, given.reshape(-1, given.shape[-1]).double())
+        factor = information_factor(tilt.precision)
+        whitened = _solve(factor, tilt.linear)
+        log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_normalizer = tilt.constant + 0.5 * whitened.square().sum(-1) - 0.5 * log_determinant
+        batch_shape, k, like = self.batch_shape, tilt.linear.shape[1], self.prior.scale
+        # Where Λ does not depend on v there is one factor for the whole batch.
+        shared = torch.Size(1 for _ in batch_shape) if len(factor) == 1 else batch_shape
+        self._factor = factor.to(like).reshape(*shared, k, k)
+        self.latent_mean = _solve(factor, whitened, transposed=True).to(like).reshape(*batch_shape, k)
+        self.latent_precision = (self._factor @ self._factor.mT).expand(*batch_shape, k, k)
+        self._log_normalizer = log_normalizer.reshape(batch_shape)
+
+    def _expand_into(self, new: "GaussianConditional", batch_shape: torch.Size) -> None:
+        new._factor = self._factor
+        new.latent_mean = self.latent_mean.expand(*batch_shape, -1)
+        new.latent_precision = self.latent_precision.expand(*batch_shape, -1, -1)
+        new._log_normalizer = self._log_normalizer.expand(batch_shape)
+
+    @property
+    def log_normalizer(self) -> Float[Tensor, "*batch"]:
+        """Log of Z(v) = E_{u'~prior} e^{s(u', v)}, shape batch_shape, in float64."""
+        return self._log_normalizer
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self.prior.support
+
+    def rsample(self, sample_shape: Iterable[int] = ()) -> Float[Tensor, "*shape"]:
+        """Draw values, shape (*sample_shape, *batch_shape, *event_shape), exactly."""
+        shape = torch.Size(sample_shape) + self.latent_mean.shape
+        noise = torch.randn(shape, dtype=self.latent_mean.dtype, device=self.latent_mean.device)
+        return self.prior.decode(self.latent_mean + self._coloured(noise))
+
+    def _coloured(self, noise: Float[Tensor, "*shape k"]) -> Float[Tensor, "*shape k"]:
+        """Turn white noise into deviations of z from its mean: L⁻ᵀ noise, I + Λ = LLᵀ."""
+        # Axes to the left of the factor's are many right-hand sides of one system, which spares copies of it.
+        batch = self._factor.shape[:-2] if self._factor.shape[:-2].numel() > 1 else torch.Size()
+        inner = noise.shape[noise.ndim - 1 - len(batch) :]
+        columns = noise.reshape(-1, *inner).movedim(0, -1)
+        factor = self._factor.reshape(*batch, *self._factor.shape[-2:])
+        return torch.linalg.solve_triangular(factor.mT, columns, upper=True).movedim(-1, 0).reshape(noise.shape)
+
+    def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
+        """Log-density, normalised; `NotImplementedError` if the prior lives on a subspace and has none."""
+        return self.prior.log_prob(value) + self.log_ratio(value)
+
+    @property
+    def mean(self) -> Float[Tensor, "*shape"]:
+        """Conditional mean, shape (*batch_shape, *event_shape)."""
+        return self.prior.decode(self.latent_mean)
+
+    @property
+    def mode(self) -> Float[Tensor, "*shape"]:
+        """The most probable value, which is the mean."""
+        return self.mean
+
+    @property
+    def covariance(self) -> Float[Tensor, "*batch n n"]:
+        """Conditional covariance of the flattened value, shape (*batch_shape, n, n)."""
+        covariance = self._root.mT @ self._root
+        return covariance.expand(*self.batch_shape, *covariance.shape[-2:])
+
+    @property
+    def variance(self) -> Float[Tensor, "*shape"]:
+        """Conditional variance of each component, shape (*batch_shape, *event_shape)."""
+        variance = self._root.square().sum(-2)
+        return variance.expand(*self.batch_shape, -1).reshape(*self.batch_shape, *self.event_shape)
+
+    @cached_property
+    def _root(self) -> Float[Tensor, "*b k n"]:
+        """L⁻¹ scaleᵀ, whose square is the covariance."""
+        return torch.linalg.solve_triangular(self._factor, self.prior.scale.mT, upper=False)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        """Entropy in nats; `NotImplementedError` if the prior lives on a subspace and the density does not exist."""
+        (n,) = self.prior.density.event_shape
+        log_determinant = torch.linalg.slogdet((self._root.mT @ self._root).double()).logabsdet
+        return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(self._root).expand(self.batch_shape)
+
+
+def _solve(factor: Float[Tensor, "b k k"], x: Float[Tensor, "B k"], transposed: bool = False) -> Float[Tensor, "B k"]:
+    """Return L⁻¹x, or L⁻ᵀx, for one lower triangular L or one for each x."""
+    factor = factor.mT if transposed else factor
+    if len(factor) == 1:
+        return torch.linalg.solve_triangular(factor[0], x.mT, upper=transposed).mT
+    return torch.linalg.solve_triangular(factor, x[:, :, None], upper=transposed)[..., 0]

@@ -1,0 +1,72 @@
+"""What the diagnostics take: draws of a posterior, or the distribution to draw from, beside the true values."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+from torch.distributions import Distribution
+
+from probcl.checks import describe, require_count, require_finite
+from probcl.training.randomness import randomness_restored, seed_torch
+
+Posterior = Real[Tensor, "S B *event"] | Real[np.ndarray, "S B *event"] | Distribution
+"""Draws ``(S, B, *event_shape)`` for each of B conditions, or a distribution with ``batch_shape`` (B,)."""
+
+Truth = Real[Tensor, "B *event"] | Real[np.ndarray, "B *event"]
+"""The true values, one for each condition."""
+
+
+def as_real(name: str, values: object) -> Float[Tensor, "*shape"]:
+    """Return real numbers as a float64 tensor on the CPU, without their graph."""
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(values)
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor or a NumPy array, got {describe(values)}")
+    if values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"{name} must be real numbers, got {describe(values)}")
+    return require_finite(name, values.detach().to("cpu", torch.float64))
+
+
+def as_truth(truth: Truth) -> Float[Tensor, "B *event"]:
+    """Return the true values in float64."""
+    values = as_real("truth", truth)
+    if values.ndim == 0 or values.numel() == 0:
+        raise ValueError(f"truth must have one value for each condition along its first axis, got {describe(values)}")
+    return values
+
+
+def as_samples(posterior: Posterior, truth: Float[Tensor, "B *event"], num_samples: int) -> Float[Tensor, "S B *event"]:
+    """Return draws that fit the true values: those given, or `num_samples` of a distribution."""
+    require_count("num_samples", num_samples)
+    if isinstance(posterior, Distribution):
+        posterior = posterior.sample(torch.Size([num_samples]))
+    samples = as_real("posterior", posterior)
+    if samples.ndim != truth.ndim + 1 or samples.shape[1:] != truth.shape or len(samples) == 0:
+        raise ValueError(f"posterior must have draws of shape (S, {_listed(truth.shape)}), got {describe(samples)}")
+    return samples
+
+
+def by_component(values: Float[Tensor, "*shape"], batch_ndim: int) -> Float[Tensor, "*batch D"]:
+    """Flatten the event into one axis, of length one if the event is a scalar."""
+    return values.reshape(*values.shape[:batch_ndim], -1)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw from a seed and give the global generators back as they were; with no seed, do nothing."""
+    if seed is None:
+        yield
+        return
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    with randomness_restored(device):
+        # Hashed, so that the numbers are not those a caller drew after manual_seed(seed): the truth, perhaps.
+        seed_torch(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]), device)
+        yield
+
+
+def _listed(shape: torch.Size) -> str:
+    return ", ".join(map(str, shape))

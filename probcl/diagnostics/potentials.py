@@ -1,0 +1,45 @@
+"""Potentials that are linear in the embeddings, to be fitted on top of a trained alignment."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probcl.alignment import Alignment, Factors, Potentials, require_alignment
+from probcl.checks import require_count
+from probcl.serialization import register
+
+
+@register
+class LinearPotentials(Alignment):
+    """A base alignment plus a linear function of each embedding: base(x, y) + ⟨w_u, x⟩ + ⟨w_v, y⟩.
+
+    What is added changes how probable an item is whatever it is matched with, as a shift of its prior does. A constant
+    would change nothing that is ever learned, so there is none. The weights start at zero.
+
+    Parameters
+    ----------
+    base
+        The alignment.
+    width
+        Of the embeddings.
+    """
+
+    def __init__(self, base: Alignment, width: int) -> None:
+        super().__init__()
+        self.base = require_alignment("base", base)
+        self.weight_u = nn.Parameter(torch.zeros(require_count("width", width)))
+        self.weight_v = nn.Parameter(torch.zeros(width))
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        return self.base.factorize(x, y)
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.base.link(product)
+
+    def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
+        row, column = self.base.potentials(x, y)
+        of_x, of_y = x @ self.weight_u.to(x), y @ self.weight_v.to(y)
+        return Potentials(of_x if row is None else row + of_x, of_y if column is None else column + of_y)
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return self.base.matched(x, y) + x @ self.weight_u.to(x) + y @ self.weight_v.to(y)

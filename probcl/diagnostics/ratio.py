@@ -1,0 +1,312 @@
+"""Whether a learned score is a log density ratio, and how much of the dependence it has found."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from matplotlib.axes import Axes
+from scipy.stats import norm
+from torch import Tensor
+
+from probcl.checks import describe, require_tensor
+from probcl.diagnostics.figures import axes_or_new, draw_histogram
+from probcl.diagnostics.held_out import embed_pairs, in_batches, own_direction
+from probcl.errors import ProbclWarning
+from probcl.gauge import Side
+from probcl.kernels.base import Dim
+from probcl.losses import ConditionalLoss, Identifies
+from probcl.model import BimodalModel
+from probcl.plotting import PALETTE
+from probcl.samplers.base import MIN_ESS
+from probcl.samplers.weights import (
+    effective_sample_size,
+    log_mean_exp,
+    log_mean_exp_se,
+    pareto_smoothed,
+    weights_pass,
+)
+from probcl.scores import Scores
+
+_CONFIDENCE = 0.95
+# A score that hardly varies has a standard error of zero, and a residual of rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MutualInformation:
+    """A lower bound of the mutual information I(u; v), estimated on held-out pairs.
+
+    Attributes
+    ----------
+    terms
+        Log-ratio of each pair, normalised over the other pairs of its batch, in nats, shape (n,).
+    influences
+        What each pair adds to the error of the estimate, shape (n,): mean zero.
+    ceiling
+        Logarithm of the number of pairs in a batch, which no such estimate exceeds.
+    """
+
+    terms: Float[Tensor, " n"]
+    influences: Float[Tensor, " n"]
+    ceiling: float
+
+    @property
+    def value(self) -> float:
+        """The bound in nats."""
+        return float(self.terms.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the value, by the infinitesimal jackknife: pairs are also the candidates of one another."""
+        return float(self.influences.std()) / math.sqrt(len(self.influences))
+
+    def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+        """Return normal confidence limits of the bound's expectation; the lower one bounds I(u; v) itself."""
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
+        half_width = float(norm.ppf((1 + confidence) / 2)) * self.standard_error
+        return self.value - half_width, self.value + half_width
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the histogram of the pairs' terms, their mean with its 95% limits, and the ceiling."""
+        ax = axes_or_new(ax)
+        draw_histogram(ax, self.terms.numpy())
+        ax.axvspan(*self.interval(), color=PALETTE[1], alpha=0.3, linewidth=0)
+        ax.axvline(self.value, color=PALETTE[1], label=f"{self.value:.3f} ± {self.standard_error:.3f} nats")
+        ax.axvline(self.ceiling, color="0.5", linestyle="--", label=f"ceiling {self.ceiling:.2f}")
+        ax.legend(frameon=False, fontsize=8)
+        ax.set(xlabel="log-ratio of a pair [nats]", ylabel="pairs")
+        return ax
+
+    def __repr__(self) -> str:
+        return f"MutualInformation(I ≥ {self.value:.3f} ± {self.standard_error:.3f}, ceiling {self.ceiling:.2f} nats)"
+
+
+def mutual_information(
+    model: BimodalModel,
+    u: Shaped[Tensor, "n *u_event"],
+    v: Shaped[Tensor, "n *v_event"],
+    *,
+    loss: ConditionalLoss | None = None,
+    batch_size: int = 2048,
+) -> MutualInformation:
+    r"""Lower bound of I(u; v) by the learned score, on pairs that it was not fitted to.
+
+    .. math:: I(u; v) ≥ E\Big[\tfrac{λ_u}{2} \log \frac{e^{s(u_i,v_i)}}{\frac1n \sum_k e^{s(u_k,v_i)}}
+              + \tfrac{λ_v}{2} \log \frac{e^{s(u_i,v_i)}}{\frac1n \sum_k e^{s(u_i,v_k)}}\Big]
+
+    for λ_u + λ_v = 2, the negative of `ConditionalLoss`: true in expectation for every score and every n (van den Oord
+    et al. 2018; Poole et al. 2019). In the limit of large n its gap is the divergence of the learned
+    conditionals from the true ones (Baptista, Stuart & Tran 2025, §2). The bound of `JointLoss` is never tighter.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    u, v
+        Held-out pairs, as many of each.
+    loss
+        Whose weights to take, with λ_u + λ_v = 2. By default the directions that the model's own loss determines.
+    batch_size
+        Pairs are candidates for one another within batches of about this size, for the sake of memory.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many u as v, fewer than two, or the weights do not add up to 2.
+    """
+    loss = own_direction(model) if loss is None else loss
+    if loss.lambda_u + loss.lambda_v != 2:
+        raise ValueError(f"loss must have lambda_u + lambda_v = 2 to bound the mutual information, got {loss!r}")
+    batches = in_batches(*embed_pairs(model, u, v), batch_size)
+    with torch.no_grad():
+        parts = [_terms_and_influences(model.scores_of_embeddings(z_u, z_v), loss) for z_u, z_v in batches]
+    terms, influences = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return MutualInformation(terms, influences, math.log(min(len(z_u) for z_u, _ in batches)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NormalizerCheck:
+    """The logarithm of E e^s for each condition, which a log density ratio has at zero.
+
+    Attributes
+    ----------
+    log_normalizer
+        log E e^s for each condition, shape (B,).
+    constant
+        What all of them may have in common: their mean, or 0 where none is allowed.
+    residual, standard_error
+        `log_normalizer` less `constant`, and the Monte-Carlo standard error of that, shape (B,).
+    ess
+        Effective number of bank items behind each estimate, shape (B,).
+    trusted
+        Whether the tail of e^s over the bank is light enough for the estimate, shape (B,): its Pareto k̂ is in order
+        and `ess` at least 100. If not, the bank may miss what the mean of e^s hangs on, unknown to the standard error.
+    """
+
+    log_normalizer: Float[Tensor, " B"]
+    constant: float
+    residual: Float[Tensor, " B"]
+    standard_error: Float[Tensor, " B"]
+    ess: Float[Tensor, " B"]
+    trusted: Bool[Tensor, " B"]
+
+    @property
+    def p_value(self) -> float:
+        """P-value of all trusted residuals being zero (Bonferroni, since they share the bank); 1 if none is trusted."""
+        z = (self.residual / self.standard_error.clamp(min=_ROUNDING))[self.trusted].abs()
+        return min(1.0, len(z) * float(2 * norm.sf(float(z.max())))) if len(z) else 1.0
+
+    @property
+    def error(self) -> float:
+        """Root mean square of the trusted residuals beyond their standard errors, in nats; NaN if none is trusted."""
+        excess = self.residual.square() - self.standard_error.square()
+        return math.sqrt(max(0.0, float(excess[self.trusted].mean()))) if self.trusted.any() else math.nan
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the residuals in ascending order with two standard errors, those that are not trusted in grey."""
+        ax = axes_or_new(ax)
+        order = self.residual.argsort()
+        position = torch.arange(len(order))
+        for chosen, color, name in [(self.trusted, PALETTE[0], None), (~self.trusted, "0.7", "heavy tail")]:
+            which = chosen[order]
+            if which.any():
+                bars = 2 * self.standard_error[order][which]
+                ax.errorbar(
+                    position[which], self.residual[order][which], bars, fmt=".", color=color, label=name, linewidth=0.8
+                )
+        ax.axhline(0, color="0.5", linewidth=1)
+        if not self.trusted.all():
+            ax.legend(frameon=False, fontsize=8)
+        ax.set(xlabel="conditions, in ascending order", ylabel="log E exp(s), less what is allowed [nats]")
+        return ax
+
+    def __repr__(self) -> str:
+        return (
+            f"NormalizerCheck(error {self.error:.3f} nats, p = {self.p_value:.2g}, "
+            f"{int(self.trusted.sum())} of {len(self.trusted)} conditions trusted)"
+        )
+
+
+def normalizer_check(
+    model: BimodalModel,
+    u: Shaped[Tensor, "M *u_event"],
+    v: Shaped[Tensor, "B *v_event"],
+    *,
+    over: Side = "u",
+    constant: bool | None = None,
+) -> NormalizerCheck:
+    r"""Whether a learned score is a log density ratio: E_{u ~ μ_u} e^{s(u, v)} = 1 for every v.
+
+    The log density ratio r(u, v) = log dμ / (dμ_u dμ_v) has E_u e^r = 1 for each v and E_v e^r = 1 for each u, so that
+    either side is a test that needs no truth. What a loss leaves open must be allowed for (`Loss.identifies`): a
+    two-sided or joint loss a constant; a one-sided one a whole function, so that nothing can be said before
+    `BimodalModel.regauged`, which makes its own side hold by construction: the *other* side is then the test. Passing
+    is necessary only: s = 0 passes.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    u, v
+        Held-out values of either modality, from the marginals μ_u and μ_v the model was fitted to; not pairs, in any
+        number.
+    over
+        Which of them the expectation runs over, ``"u"`` for one estimate for each v. It should have thousands.
+    constant
+        Whether a constant is allowed. By default it is if the model's loss leaves one open, and the model is not
+        re-gauged.
+
+    Raises
+    ------
+    ValueError
+        If the model's loss leaves open a function of v or of u, or there is a single condition and a constant allowed.
+
+    Warns
+    -----
+    ProbclWarning
+        If the bank is too small for more than half of the conditions: scores of several nats need banks of many
+        thousands.
+    """
+    if over not in ("u", "v"):
+        raise ValueError(f"over must be 'u' or 'v', got {over!r}")
+    if model.identifies in (Identifies.RATIO_UP_TO_V, Identifies.RATIO_UP_TO_U):
+        fitted = "u" if model.identifies is Identifies.RATIO_UP_TO_V else "v"
+        raise ValueError(
+            f"model must determine its normaliser, but its loss leaves it open ({model.identifies.value}); "
+            f"check model.regauged(over={fitted!r}, prior=...)"
+        )
+    if constant is None:
+        constant = model.identifies is Identifies.RATIO and model.gauge is None
+    with torch.no_grad():
+        scores = model.scores_of_embeddings(model.embed_u(u).double(), model.embed_v(v).double()).matrix()
+    return normalizer_check_of_scores(scores if over == "u" else scores.mT, constant=constant)
+
+
+def normalizer_check_of_scores(log_ratio: Float[Tensor, "M B"], *, constant: bool = False) -> NormalizerCheck:
+    """Whether the mean of e^s over a bank is one for each condition.
+
+    Parameters
+    ----------
+    log_ratio
+        s(u_i, v_b) of M independent draws u_i of μ_u and B conditions, shape (M, B).
+    constant
+        Whether all columns may have a constant in common.
+
+    Raises
+    ------
+    ValueError
+        If the scores are not a matrix, NaN or +inf, −inf for a whole column, or a constant is allowed to one column.
+
+    Warns
+    -----
+    ProbclWarning
+        As `normalizer_check` does.
+    """
+    scores = require_tensor("log_ratio", log_ratio).detach().to("cpu", torch.float64)
+    if scores.ndim != 2 or len(scores) < 2 or (scores.isnan() | (scores == torch.inf)).any():
+        raise ValueError(f"log_ratio must be (M, B), M ≥ 2, without NaN or +inf, got {describe(scores)}")
+    if scores.isneginf().all(0).any():
+        raise ValueError("log_ratio must not be −inf for a whole column")
+    if constant and scores.shape[1] < 2:
+        raise ValueError("a constant can only be told from a normaliser with at least two conditions, got one")
+    log_normalizer = log_mean_exp(scores)
+    _, k_hat = pareto_smoothed(scores)
+    ess = effective_sample_size(scores)
+    trusted = weights_pass(k_hat, ess, len(scores)) & (ess >= MIN_ESS)
+    if 2 * trusted.sum() < len(trusted):
+        warnings.warn(
+            f"the bank of {len(scores)} is too small for most of these scores: only {int(trusted.sum())} of "
+            f"{len(trusted)} means of exp(s) can be trusted",
+            ProbclWarning,
+            stacklevel=2,
+        )
+    if not constant:
+        common, standard_error = 0.0, log_mean_exp_se(scores)
+    else:
+        kept = trusted if trusted.any() else torch.ones_like(trusted)
+        common, standard_error = float(log_normalizer[kept].mean()), _contrast_se(scores - log_normalizer, kept)
+    return NormalizerCheck(log_normalizer, common, log_normalizer - common, standard_error, ess, trusted)
+
+
+def _terms_and_influences(scores: Scores, loss: ConditionalLoss) -> tuple[Tensor, Tensor]:
+    count = len(scores.u)
+    terms = scores.diagonal().new_zeros(count)
+    as_candidate = torch.zeros_like(terms)
+    directions: tuple[tuple[float, Dim, Dim], ...] = ((loss.lambda_u / 2, 0, 1), (loss.lambda_v / 2, 1, 0))
+    for weight, dim, other in directions:
+        if weight:
+            terms = terms + weight * (math.log(count) - scores.diagonal_nll(dim))
+            # How often a pair is mistaken for the others: one on average.
+            mass = scores.normalized(dim).weighted_sum(terms.new_ones(count, 1), dim=other)[:, 0]
+            as_candidate = as_candidate + weight * (mass - 1)
+    return terms, terms - terms.mean() - as_candidate
+
+
+def _contrast_se(log_weights: Float[Tensor, "M B"], kept: Bool[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Return standard errors of log normalisers less their mean; their errors are correlated through the bank."""
+    weights = log_weights.exp()
+    influence = weights - weights[:, kept].mean(1, keepdim=True)
+    return influence.std(0) / math.sqrt(len(weights))

@@ -1,0 +1,70 @@
+"""What a continuous prior is: a law of latent variables and a map from them to u."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from probcl.checks import describe
+
+if TYPE_CHECKING:
+    from probcl.priors.empirical import EmpiricalPrior
+
+
+class Prior(ABC):
+    """A law of u given as u = decode(z), z ~ latent: what the samplers of a tilted conditional work with.
+
+    Attributes
+    ----------
+    latent
+        The law of z, without batch axes.
+    event_shape
+        Shape of one u.
+    """
+
+    latent: TorchDistribution
+    event_shape: torch.Size
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*out"]:
+        """Map latent variables (*batch, *latent_event) to values (*batch, *event_shape), differentiably."""
+
+    @abstractmethod
+    def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
+        """Log-density of u, shape (*batch, *event_shape); `NotImplementedError` if the law has none that is known."""
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where u can be, all real arrays unless more is known."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def sample(self, sample_shape: Iterable[int] = ()) -> Float[Tensor, "*shape"]:
+        """Draw values, shape (*sample_shape, *event_shape)."""
+        with torch.no_grad():
+            return self.decode(self.latent.sample(torch.Size(sample_shape)))
+
+
+def as_prior(prior: object) -> "Prior | EmpiricalPrior":
+    """Return a prior as it is, or a distribution wrapped as one.
+
+    Raises
+    ------
+    TypeError
+        If `prior` is neither.
+    """
+    from probcl.priors.distribution import DistributionPrior
+    from probcl.priors.empirical import EmpiricalPrior
+
+    if isinstance(prior, Prior | EmpiricalPrior):
+        return prior
+    if isinstance(prior, Distribution):
+        return DistributionPrior(prior)
+    raise TypeError(
+        "prior must be an EmpiricalPrior, a GaussianPrior, a DecoderPrior, a ModelPrior or a distribution, "
+        f"got {describe(prior)}"
+    )

@@ -1,0 +1,84 @@
+import warnings
+
+import pytest
+import torch
+from small_models import normal
+from tilted_cases import F64, LinearGaussian, standard_normal, target_of
+
+from probcl.samplers import NUTS
+from probcl.samplers.mcmc import Potential, diagnose
+from probcl.samplers.unconstrained import Unconstrained
+
+
+def autoregressive(rho: float, shift: float = 0.0, chains: int = 4, steps: int = 500) -> torch.Tensor:
+    """Chains (C, n, B=3, D=2) of x' = ρx + √(1−ρ²)ξ, the last of them moved by `shift`."""
+    noise = normal(steps, chains, 3, 2)
+    x = [noise[0]]
+    for step in noise[1:]:
+        x.append(rho * x[-1] + (1 - rho**2) ** 0.5 * step)
+    stacked = torch.stack(x, dim=1)
+    stacked[-1] += shift
+    return stacked
+
+
+@pytest.fixture(scope="module")
+def arviz():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # arviz announces its next version on import
+        return pytest.importorskip("arviz")
+
+
+@pytest.mark.parametrize(("rho", "shift"), [(0.0, 0.0), (0.9, 0.0), (0.5, 1.0), (-0.4, 0.0)])
+def test_diagnostics_agree_with_arviz(arviz, rho, shift):
+    chains = autoregressive(rho, shift)
+    r_hat, ess = diagnose(chains)
+    for b in range(3):
+        columns = [chains[:, :, b, j].numpy() for j in range(2)]
+        assert float(r_hat[b]) == pytest.approx(max(arviz.rhat(x, method="rank") for x in columns), rel=1e-6)
+        # Pyro weighs late autocorrelations otherwise than Stan and ArviZ do.
+        assert float(ess[b]) == pytest.approx(min(arviz.ess(x, method="bulk") for x in columns), rel=0.3)
+
+
+def test_effective_sample_size_is_that_of_an_autoregression():
+    _, ess = diagnose(autoregressive(0.8, chains=8, steps=4000))
+    assert torch.allclose(ess, torch.tensor(32_000 * 0.2 / 1.8, dtype=F64), rtol=0.2)
+
+
+def test_r_hat_sees_chains_that_differ_in_spread_only():
+    chains = normal(4, 500, 1, 1)
+    chains[0] *= 5
+    r_hat, _ = diagnose(chains)
+    assert float(r_hat) > 1.1
+
+
+def test_chains_that_stand_still_are_not_to_be_trusted():
+    start = normal(4, 1, 2, 3)
+    r_hat, ess = diagnose(start.expand(4, 200, 2, 3))
+    assert (r_hat > 2).all()
+    assert (ess < 10).all()
+
+
+def test_potential_is_minus_the_log_density_of_everything():
+    law = LinearGaussian.random(batch=3, dim=2, strength=1.0, seed=0)
+    x = normal(4, 3, 2)
+    assert torch.allclose(Potential(Unconstrained(law.target))({"x": x}), -law.target.log_prob(x).sum())
+
+
+def test_chains_start_only_where_the_score_is_possible():
+    cut = torch.tensor([[0.5], [2.0]], dtype=F64)
+    target = target_of(standard_normal(1), lambda z, v: torch.where(z[..., 0] > v[:, 0], 0.0, -torch.inf), cut)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = NUTS(num_chains=20)._start(Unconstrained(target))
+    assert x.shape == (20, 2, 1)
+    assert (x[..., 0] > cut[:, 0]).all()
+
+
+@pytest.mark.parametrize(("count", "kept"), [(100, 100), (301, 301), (7, 7)])
+def test_as_many_draws_come_back_as_were_asked_for(count, kept):
+    law = LinearGaussian.random(batch=2, dim=1, strength=0.5, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draws = NUTS(num_chains=2, warmup=10, max_tree_depth=2).draw(law.target, count, seed=0)
+    assert draws.z.shape == (kept, 2, 1)
+    assert len(draws.z.unique(dim=0)) > 0.5 * kept
