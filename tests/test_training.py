@@ -711,7 +711,7 @@ class Wide(nn.Module):
         ),
         ({"pairs": (U[:1], V[:1])}, ValueError, "pairs must be at least two for a contrast, got 1"),
         ({"pairs": (U[0, 0], V)}, ValueError, "u must have a first dimension that counts pairs"),
-        ({"pairs": (U, V.numpy())}, TypeError, "(?s)v must be a torch.Tensor, got .*ndarray"),
+        ({"pairs": (U, V.numpy())}, TypeError, "(?s)v must be a torch.Tensor, got a NumPy array"),
         ({"pairs": (U, V, V)}, TypeError, r"pairs must be a tuple \(u, v\) of tensors.*got a tuple of 3"),
         ({"pairs": U}, TypeError, r"pairs must be a tuple \(u, v\) of tensors.*got a Tensor"),
         ({"pairs": Subset(PairsOf(Pairs(U, V)), [3])}, ValueError, "pairs must be at least two for a contrast, got 1"),
