@@ -337,19 +337,20 @@ def whitened_errors(d: GaussianConditional, C: Tensor, n_u: int, v: Tensor) -> t
 @pytest.mark.parametrize("case", CASES)
 def test_gaussian_measures_are_learned_to_two_and_five_percent(case, route):
     C, n_u = CASES[case]()
-    n_v, N = len(C) - n_u, 50_000
+    # At N = 50,000 the sample alone puts the means of the Gaussian process 2% off, its noise against its signal.
+    n_v, N = len(C) - n_u, 200_000
     u, v = gaussian_pairs(C, n_u, N, seed=0, dtype=torch.float32)
     prior = GaussianPrior(torch.zeros(n_u), C[:n_u, :n_u].float())
     held_out = gaussian_pairs(C, n_u, 2000, seed=1, dtype=torch.float32).v
     settings = {"batch_size": 500, "schedule": "cosine", "device": "cpu", "progress": False}
     if route == "information":
         model = pcl.BimodalModel(QuadraticFeatures.of(prior), Information(1, n_u, n_v, hidden=(16,)))
-        pcl.fit(model, (u, one_token(v)), GaussianConditionalLoss(), epochs=20, lr=1e-2, **settings)
+        pcl.fit(model, (u, one_token(v)), GaussianConditionalLoss(), epochs=6, lr=1e-2, **settings)
         d = model.u_given_v(prior).condition(one_token(held_out))
     else:
         rank = min(n_u, n_v)
         model = pcl.BimodalModel(pcl.encoders.Linear(n_u, rank), pcl.encoders.Linear(n_v, rank), pcl.L2())
-        pcl.fit(model, (u, v), pcl.ConditionalLoss(2, 0), epochs=20, lr=2e-2, **settings)
+        pcl.fit(model, (u, v), pcl.ConditionalLoss(2, 0), epochs=6, lr=2e-2, **settings)
         d = model.u_given_v(prior).condition(held_out)
     assert isinstance(d, GaussianConditional)
     mean, covariance = whitened_errors(d, C, n_u, held_out)

@@ -56,11 +56,13 @@ def _draw_curves(ax: Axes, errors: xr.DataArray, sweep: str) -> None:
     if sweep != "rank":
         ax.set_xscale("log")
     ax.xaxis.set(major_locator=FixedLocator(values.tolist()), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value >= 2000 else f"{value:g}")
-    )
+    ax.xaxis.set_major_formatter(FuncFormatter(_in_thousands))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="0.92")
+
+
+def _in_thousands(value: float, position: int | None = None) -> str:
+    return f"{value:g}" if value % 1000 else f"{value / 1000:g}k"
 
 
 def _draw_floors(ax: Axes, floor: xr.DataArray) -> None:
