@@ -504,7 +504,7 @@ def test_parts_in_evaluation_mode_are_trained_in_training_mode():
 
     model = pcl.BimodalModel(Watched(4, 2), pcl.encoders.Linear(3, 2)).eval()
     pcl.fit(model, correlated_pairs(20), epochs=1, **QUIET)
-    assert seen == [False, True]  # the trial, the step
+    assert seen == [False, False, True]  # the trial of two pairs, the look at all, the step
     assert not model.training
 
 
