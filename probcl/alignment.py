@@ -5,7 +5,7 @@ learned logarithm of the density ratio between the joint law and the product of 
 
 Every alignment here is a matrix product with something done to its entries::
 
-    a(x_i, y_j) = link(⟨x'_i, y'_j⟩ + row_i + column_j) + potential_i + potential_j
+    a(x_i, y_j) = link(min(⟨x'_i, y'_j⟩ + row_i + column_j, ceiling)) + potential_i + potential_j
 
 and a subclass says what those parts are (`Alignment.factorize`, `Alignment.link`, `Alignment.potentials`). This one
 description is what lets the reductions of `probcl.Scores` be carried out densely, in tiles, or in a fused kernel.
@@ -22,12 +22,16 @@ from probcl.serialization import register
 
 
 class Factors(NamedTuple):
-    """The matrix product inside an alignment: ⟨x_i, y_j⟩ + row_i + column_j."""
+    """The matrix product inside an alignment: min(⟨x_i, y_j⟩ + row_i + column_j, ceiling).
+
+    The ceiling is a bound that holds but for rounding, such as 0 for a squared distance, negated.
+    """
 
     x: Float[Tensor, "n k"]
     y: Float[Tensor, "m k"]
     row: Float[Tensor, " n"] | None = None
     column: Float[Tensor, " m"] | None = None
+    ceiling: float | None = None
 
 
 class Potentials(NamedTuple):
@@ -52,6 +56,11 @@ class Alignment(nn.Module):
         """Elementwise function of the product; the identity unless overridden."""
         return product
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether `link` is the identity, which spares the tiles a detour."""
+        return type(self).link is Alignment.link
+
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
         """Functions of one embedding alone; none unless overridden."""
         return Potentials()
@@ -59,13 +68,15 @@ class Alignment(nn.Module):
     def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Alignment of every row of `x` with every row of `y`."""
         factors = self.factorize(x, y)
-        aligned = self.link(add_outer(products(factors.x, factors.y), factors.row, factors.column))
+        product = add_outer(products(factors.x, factors.y), factors.row, factors.column)
+        aligned = self.link(at_most(product, factors.ceiling))
         return add_outer(aligned, *self.potentials(x, y))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Alignment of row i of `x` with row i of `y`."""
         factors = self.factorize(x, y)
-        aligned = self.link(add_matched((factors.x * factors.y).sum(-1), factors.row, factors.column))
+        product = add_matched((factors.x * factors.y).sum(-1), factors.row, factors.column)
+        aligned = self.link(at_most(product, factors.ceiling))
         return add_matched(aligned, *self.potentials(x, y))
 
 
@@ -101,10 +112,7 @@ class L2(Alignment):
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
         centre = y.detach().mean(0)
         x, y = x - centre, y - centre
-        return Factors(x, y, -0.5 * x.square().sum(-1), -0.5 * y.square().sum(-1))
-
-    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return product.clamp(max=0)
+        return Factors(x, y, -0.5 * x.square().sum(-1), -0.5 * y.square().sum(-1), ceiling=0.0)
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return -0.5 * (x - y).square().sum(-1)
@@ -144,6 +152,10 @@ class WithPotentials(Alignment):
 
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.base.is_linear
 
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
         (g, k_x), (h, k_y) = self.split(x), self.split(y)
@@ -199,6 +211,11 @@ def add_matched(
     """Add row_i + column_i, skipping what is None."""
     product = product if row is None else product + row
     return product if column is None else product + column
+
+
+def at_most(product: Float[Tensor, "*shape"], ceiling: float | None) -> Float[Tensor, "*shape"]:
+    """Cut off what rounding has put above the ceiling."""
+    return product if ceiling is None else product.clamp(max=ceiling)
 
 
 def _potential(k: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -17,7 +17,10 @@ from probcl.kernels.base import Dim
 # torch's softplus(x) returns x above its threshold; its default, 20, costs float64 half of its digits (e⁻²⁰ = 2e-9).
 _SOFTPLUS_LINEAR_ABOVE = 50
 
-Method = Literal["auto", "dense"]
+# Entries of the matrix, for each dimension of the embeddings, from which tiles are faster (benchmarks/crossover.py).
+_TILED_FROM = 8192
+
+Method = Literal["auto", "dense", "tiled"]
 
 
 class TopK(NamedTuple):
@@ -37,13 +40,15 @@ class Scores:
     Parameters
     ----------
     u, v
-        Embeddings, shapes (n, d) and (m, d), of the same floating-point type on the same device.
+        Embeddings, shapes (n, d) and (m, d), of the same floating-point type on the same device. The scores of half
+        precision embeddings are in single precision.
     alignment
         a(x, y); `InnerProduct` by default.
     temperature
         τ > 0, a number or a tensor of one element (which may require a gradient).
     method
-        How the reductions are carried out: ``"dense"``, or ``"auto"`` for the fastest that is here.
+        How the reductions are carried out: ``"dense"`` stores the n × m matrix, ``"tiled"`` never does and has first
+        derivatives only, ``"auto"`` takes the faster of them for the size.
     bias_u, bias_v
         Added to each row (n,) or column (m,): logarithms of prior weights, or a change of gauge. They may be −inf (an
         impossible atom).
@@ -88,16 +93,18 @@ class Scores:
         self.method = method
         self.bias_u = _check_bias("bias_u", bias_u, self.u)
         self.bias_v = _check_bias("bias_v", bias_v, self.v)
-        self._kernel = _choose_kernel(method)(self._terms())
+        self._kernel = _choose_kernel(method, self.u, self.v)(self._terms())
 
     def _terms(self) -> ScoreTerms:
-        factors = self.alignment.factorize(self.u, self.v)
-        potentials = self.alignment.potentials(self.u, self.v)
+        u, v = _widened(self.u), _widened(self.v)
+        factors = self.alignment.factorize(u, v)
+        potentials = self.alignment.potentials(u, v)
         bias_u = sum_present(_divide(potentials.row, self.temperature), self.bias_u)
         bias_v = sum_present(_divide(potentials.column, self.temperature), self.bias_v)
         return ScoreTerms(
             *factors,
-            link=self.alignment.link,
+            link=None if self.alignment.is_linear else self.alignment.link,
+            parameters=tuple(p for p in self.alignment.parameters() if p.requires_grad),
             temperature=self.temperature,
             bias_u=bias_u,
             bias_v=bias_v,
@@ -105,7 +112,7 @@ class Scores:
         )
 
     def _diagonal(self) -> Float[Tensor, " n"]:
-        matched = self.alignment.matched(self.u, self.v) / self.temperature
+        matched = self.alignment.matched(_widened(self.u), _widened(self.v)) / self.temperature
         biases = sum_present(self.bias_u, self.bias_v)
         return matched if biases is None else matched + biases
 
@@ -159,7 +166,7 @@ class Scores:
             raise ValueError(f"weights must be a matrix of {length} rows for dim={dim}, got {describe(weights)}")
         if weights.dtype != self.u.dtype:
             raise TypeError(f"weights must have the embeddings' dtype {self.u.dtype}, got {describe(weights)}")
-        return self._kernel.weighted_sum(weights, fn, dim)
+        return self._kernel.weighted_sum(_widened(weights), fn, dim)
 
     def topk(self, k: int, dim: Dim = 1) -> TopK:
         """Return the `k` largest scores of each row (``dim=1``) or column (``dim=0``), in descending order."""
@@ -232,8 +239,10 @@ class Scores:
         return f"Scores({n} × {m}, alignment={self.alignment!r}, temperature={temperature:g}, method={self.method!r})"
 
 
-def _choose_kernel(method: str) -> type[Kernel]:
-    name = "dense" if method == "auto" else method
+def _choose_kernel(method: str, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"]) -> type[Kernel]:
+    name = method
+    if method == "auto":
+        name = "tiled" if len(u) * len(v) >= _TILED_FROM * u.shape[1] else "dense"
     if name not in KERNELS:
         raise ValueError(f"method must be 'auto' or one of {sorted(KERNELS)}, got {method!r}")
     return KERNELS[name]
@@ -262,11 +271,11 @@ def _check_bias(name: str, bias: Tensor | None, embeddings: Tensor) -> Tensor | 
         return None
     if require_tensor(name, bias).shape != embeddings.shape[:1]:
         raise ValueError(f"{name} must have shape ({len(embeddings)},), got {describe(bias)}")
-    if bias.dtype != embeddings.dtype:
+    if _widened(bias).dtype != _widened(embeddings).dtype:
         raise TypeError(f"{name} must have the embeddings' dtype {embeddings.dtype}, got {describe(bias)}")
     if (bias.isnan() | (bias == torch.inf)).any():
         raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
-    return bias
+    return _widened(bias)
 
 
 def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -274,6 +283,11 @@ def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
+
+
+def _widened(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Half precision stores embeddings; scores are computed in single."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _divide(a: Tensor | None, temperature: float | Tensor) -> Tensor | None:

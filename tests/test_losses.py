@@ -157,11 +157,13 @@ class TestEveryLoss:
         assert_close(loss(Scores(u[order], v[order])), loss(Scores(u, v)), rtol=1e-13, atol=0)
 
     @every_loss
-    def test_is_a_scalar_of_the_embeddings_dtype(self, loss: Loss) -> None:
+    def test_is_a_scalar_of_the_embeddings_dtype_or_single_for_half(self, loss: Loss) -> None:
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            value = loss(Scores(normal(4, 3).to(dtype), normal(4, 3, seed=1).to(dtype)))
+            u, v = normal(4, 3).to(dtype), normal(4, 3, seed=1).to(dtype)
+            value = loss(Scores(u, v))
             assert value.shape == ()
-            assert value.dtype == dtype
+            assert value.dtype == (dtype if dtype.itemsize > 2 else torch.float32)
+            assert_close(value.double(), loss(Scores(u.double(), v.double())), rtol=1e-5, atol=1e-5)
 
     @every_loss
     def test_mirror_image_swaps_the_weights(self, loss: Loss) -> None:

@@ -5,6 +5,7 @@ import torch
 from small_models import normal
 from tilted_cases import F64, LinearGaussian, standard_normal, target_of
 
+from probcl import ProbclWarning
 from probcl.samplers import NUTS
 from probcl.samplers.mcmc import Potential, diagnose
 from probcl.samplers.unconstrained import Unconstrained
@@ -82,3 +83,17 @@ def test_as_many_draws_come_back_as_were_asked_for(count, kept):
         draws = NUTS(num_chains=2, warmup=10, max_tree_depth=2).draw(law.target, count, seed=0)
     assert draws.z.shape == (kept, 2, 1)
     assert len(draws.z.unique(dim=0)) > 0.5 * kept
+
+
+def funnel(z: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """Tilts N(0, I) into Neal's funnel, z_0 ~ N(0, 3²) and z_1 | z_0 ~ N(0, e^{z_0})."""
+    neck, width = z[..., 0], z[..., 1]
+    return (z**2).sum(-1) / 2 - neck**2 / 18 - (width**2 * (-neck).exp() + neck) / 2
+
+
+def test_trajectories_that_diverge_are_reported():
+    target = target_of(standard_normal(2), funnel, torch.zeros(1, 1, dtype=F64))
+    with pytest.warns(ProbclWarning, match=r"NUTS are not to be trusted for .*divergent 0\.\d\d"):
+        draws = NUTS(num_chains=4, warmup=50, max_tree_depth=5).draw(target, 400, seed=0)
+    assert draws.divergent is not None
+    assert float(draws.divergent) > 0.01

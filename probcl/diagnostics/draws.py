@@ -1,7 +1,6 @@
 """What the diagnostics take: draws of a posterior, or the distribution to draw from, beside the true values."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -9,8 +8,8 @@ from jaxtyping import Float, Real
 from torch import Tensor
 from torch.distributions import Distribution
 
+from probcl import randomness
 from probcl.checks import describe, require_count, require_finite
-from probcl.training.randomness import randomness_restored, seed_torch
 
 Posterior = Real[Tensor, "S B *event"] | Real[np.ndarray, "S B *event"] | Distribution
 """Draws ``(S, B, *event_shape)`` for each of B conditions, or a distribution with ``batch_shape`` (B,)."""
@@ -54,18 +53,11 @@ def by_component(values: Float[Tensor, "*shape"], batch_ndim: int) -> Float[Tens
     return values.reshape(*values.shape[:batch_ndim], -1)
 
 
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Draw from a seed and give the global generators back as they were; with no seed, do nothing."""
-    if seed is None:
-        yield
-        return
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    with randomness_restored(device):
-        # Hashed, so that the numbers are not those a caller drew after manual_seed(seed): the truth, perhaps.
-        seed_torch(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]), device)
-        yield
+def seeded(seed: int | None) -> AbstractContextManager[None]:
+    """Draw from a hash of the seed, so that the numbers are not those a caller drew after manual_seed(seed)."""
+    return randomness.seeded(
+        None if seed is None else int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    )
 
 
 def _listed(shape: torch.Size) -> str:

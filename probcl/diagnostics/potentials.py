@@ -36,6 +36,10 @@ class LinearPotentials(Alignment):
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
 
+    @property
+    def is_linear(self) -> bool:
+        return self.base.is_linear
+
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
         row, column = self.base.potentials(x, y)
         of_x, of_y = x @ self.weight_u.to(x), y @ self.weight_v.to(y)

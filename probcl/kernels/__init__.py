@@ -1,13 +1,14 @@
 """How the reductions of the score matrix are carried out.
 
-`probcl.Scores` describes the matrix with `ScoreTerms` and hands every reduction to a *kernel*. Today there is one,
-`DenseKernel`, which stores the matrix. A tiled or a GPU kernel joins by implementing `Kernel` and entering `KERNELS`;
-no caller of `Scores` changes.
+`probcl.Scores` describes the matrix with `ScoreTerms` and hands every reduction to a *kernel*: `DenseKernel` stores the
+matrix, `TiledKernel` computes it tile by tile. Another joins by implementing `Kernel` and entering `KERNELS`; no caller
+of `Scores` changes.
 """
 
 from probcl.kernels.base import Kernel, ScoreTerms
 from probcl.kernels.dense import DenseKernel
+from probcl.kernels.tiled import TiledKernel
 
-KERNELS: dict[str, type[Kernel]] = {"dense": DenseKernel}
+KERNELS: dict[str, type[Kernel]] = {"dense": DenseKernel, "tiled": TiledKernel}
 
-__all__ = ["KERNELS", "DenseKernel", "Kernel", "ScoreTerms"]
+__all__ = ["KERNELS", "DenseKernel", "Kernel", "ScoreTerms", "TiledKernel"]

@@ -15,16 +15,19 @@ Dim = Literal[0, 1]
 
 @dataclass(frozen=True)
 class ScoreTerms:
-    """The score matrix as a formula, s_ij = link(⟨x_i, y_j⟩ + row_i + column_j) / τ + bias_u_i + bias_v_j.
+    """The score matrix as a formula, s_ij = link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) / τ + bias_ui + bias_vj.
 
-    Absent terms are None. `diagonal` is s_ii, computed from the matched rows themselves, or None if n ≠ m.
+    Absent terms are None, and so is a link that is the identity. `parameters` are what the link depends on and is to be
+    differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if n ≠ m.
     """
 
     x: Float[Tensor, "n k"]
     y: Float[Tensor, "m k"]
     row: Float[Tensor, " n"] | None
     column: Float[Tensor, " m"] | None
-    link: Elementwise
+    ceiling: float | None
+    link: Elementwise | None
+    parameters: tuple[Tensor, ...]
     temperature: float | Tensor
     bias_u: Float[Tensor, " n"] | None
     bias_v: Float[Tensor, " m"] | None

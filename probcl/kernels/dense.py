@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probcl.alignment import add_outer, products
+from probcl.alignment import add_outer, at_most, products
 from probcl.kernels.base import Dim, Elementwise, Kernel
 
 
@@ -17,8 +17,9 @@ class DenseKernel(Kernel):
     def _matrix(self) -> Float[Tensor, "n m"]:
         terms = self.terms
         with torch.set_grad_enabled(self.differentiable):
-            product = add_outer(products(terms.x, terms.y), terms.row, terms.column)
-            return add_outer(terms.link(product) / terms.temperature, terms.bias_u, terms.bias_v)
+            product = at_most(add_outer(products(terms.x, terms.y), terms.row, terms.column), terms.ceiling)
+            linked = product if terms.link is None else terms.link(product)
+            return add_outer(linked / terms.temperature, terms.bias_u, terms.bias_v)
 
     def matrix(self) -> Float[Tensor, "n m"]:
         return self._matrix

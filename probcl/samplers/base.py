@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 
 from probcl.checks import describe, require_count
 from probcl.errors import ProbclWarning
-from probcl.training.randomness import randomness_restored, seed_torch
+from probcl.randomness import seeded
 
 # Fewer effective draws than this and neither a mean nor the diagnostics themselves can be relied on.
 MIN_ESS = 100.0
@@ -134,6 +134,8 @@ class Draws:
         Pareto tail index of the importance weights, (B,), from methods that weight.
     r_hat
         Split rank-normalised R̂ of the worst coordinate, (B,), from methods that run chains.
+    divergent
+        Share of the trajectories that diverged, (B,), from Hamiltonian chains.
     reason
         Why `AutoSampler` chose the method; empty otherwise.
     """
@@ -146,6 +148,7 @@ class Draws:
     log_evidence_se: Float[Tensor, " B"] | None = None
     k_hat: Float[Tensor, " B"] | None = None
     r_hat: Float[Tensor, " B"] | None = None
+    divergent: Float[Tensor, " B"] | None = None
     reason: str = ""
 
     def select(self, index: Int[Tensor, " b"]) -> "Draws":
@@ -171,13 +174,18 @@ class Draws:
 
     def _arrays(self) -> dict[str, Tensor | None]:
         """Whatever has one entry a condition."""
-        names = ("ess", "trusted", "log_evidence", "log_evidence_se", "k_hat", "r_hat")
+        names = ("ess", "trusted", "log_evidence", "log_evidence_se", "k_hat", "r_hat", "divergent")
         return {name: getattr(self, name) for name in names}
 
     def report(self, which: Bool[Tensor, " B"]) -> str:
         """Say which conditions these are and the worst of their diagnostics."""
         parts = [f"effective sample size {self.ess[which].min():.0f}"]
-        for name, values in [("k̂", self.k_hat), ("R̂", self.r_hat), ("log-evidence ±", self.log_evidence_se)]:
+        for name, values in [
+            ("k̂", self.k_hat),
+            ("R̂", self.r_hat),
+            ("log-evidence ±", self.log_evidence_se),
+            ("divergent", self.divergent),
+        ]:
             # NaN: the method of that condition does not have this diagnostic.
             known = values[which] if values is not None else self.ess[:0]
             known = known[~known.isnan()]
@@ -237,19 +245,6 @@ class Sampler(ABC):
     @abstractmethod
     def _draw(self, target: Target, num_samples: int) -> Draws:
         """Draw, without gradients unless asked for; neither seed nor warn."""
-
-
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Draw from a seed and give the global generators back as they were; with no seed, do nothing."""
-    if seed is None:
-        yield
-        return
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    with randomness_restored(device):
-        seed_torch(seed, device)
-        yield
 
 
 @contextmanager

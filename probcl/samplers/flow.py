@@ -10,8 +10,9 @@ from torch.distributions import TransformedDistribution
 
 from probcl.checks import describe, require_count, require_positive
 from probcl.errors import ProbclWarning
+from probcl.randomness import seeded
 from probcl.samplers.auto import AutoSampler
-from probcl.samplers.base import Draws, Sampler, Target, require_scores, seeded, unvalidated
+from probcl.samplers.base import Draws, Sampler, Target, require_scores, unvalidated
 from probcl.samplers.flow_network import ConditionalFlow
 from probcl.samplers.importance import resampled
 from probcl.samplers.smc import TemperedSMC

@@ -21,6 +21,8 @@ from probcl.samplers.weights import take
 _SITE = "x"
 _START_CANDIDATES = 16
 _FEWEST_ITERATIONS = 100
+# A few trajectories of a long run may diverge by chance; more, and there are places the chains cannot enter.
+_MOST_DIVERGENT = 0.01
 
 
 class Potential:
@@ -66,12 +68,15 @@ class _PyroChains(Sampler):
             mcmc.run()
         chains = mcmc.get_samples()[_SITE].detach().movedim(0, 1)
         r_hat, ess = diagnose(chains)
+        # A trajectory moves all conditions, so which of them made it diverge is not known.
+        divergent = sum(map(len, mcmc.diagnostics()["divergences"].values())) / iterations
         return Draws(
             z=law.constrain(_thin(chains, num_samples)),
             ess=ess,
-            trusted=(r_hat <= MAX_R_HAT) & (ess >= MIN_ESS),
+            trusted=(r_hat <= MAX_R_HAT) & (ess >= MIN_ESS) & (divergent <= _MOST_DIVERGENT),
             method=type(self).__name__,
             r_hat=r_hat,
+            divergent=torch.full_like(r_hat, divergent),
         )
 
     def _start(self, law: Unconstrained) -> Float[Tensor, "C B D"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from probcl.checks import describe, require_finite, require_tensor
-from probcl.training.randomness import Stream, derive_seed, generator, seed_everything
+from probcl.randomness import Stream, derive_seed, generator, seed_everything
 
 Pairs = tuple[Tensor, Tensor] | Dataset | DataLoader
 

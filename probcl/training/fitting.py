@@ -11,13 +11,13 @@ from torch import nn
 from probcl.checks import describe, require_count
 from probcl.losses import ConditionalLoss, Loss
 from probcl.model import BimodalModel
+from probcl.randomness import randomness_restored
 from probcl.training.callbacks import Callback, Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, describe_model
 from probcl.training.data import Pairs, PairSource, Plan, pair_source, split
 from probcl.training.history import History
 from probcl.training.loop import Sources, Trainer
 from probcl.training.progress import ProgressBar, on_terminal
-from probcl.training.randomness import randomness_restored
 from probcl.training.schedules import Schedule
 from probcl.training.settings import DEFAULT_BATCH_SIZE, Amp, OptimizerFactory, Settings, resolve_device
 from probcl.training.trial import require_scores, require_working

@@ -13,6 +13,7 @@ from probcl.errors import CheckpointError
 from probcl.frozen import evaluating
 from probcl.losses import ConditionalLoss, Identifies, Loss
 from probcl.model import BimodalModel
+from probcl.randomness import Stream, derive_seed, seed_torch
 from probcl.scores import Scores
 from probcl.serialization import load_weights
 from probcl.training.callbacks import Callbacks, FitState
@@ -21,7 +22,6 @@ from probcl.training.data import Batch, PairSource
 from probcl.training.history import History, Recorder
 from probcl.training.interrupts import DeferredInterrupt
 from probcl.training.optimizers import build_optimizer, flatten_state, unflatten_state
-from probcl.training.randomness import Stream, derive_seed, seed_torch
 from probcl.training.schedules import multiplier
 from probcl.training.settings import Settings, resolve_amp
 

@@ -1,7 +1,7 @@
-"""Generation: draws from the learned conditional of one modality given the other.
+"""Resampling: draws from the learned conditional on a data bank.
 
-On a data bank these are resampled items, item i with probability softmax_i(s(u_i, v) + log w_i)
-(Baptista, Stuart & Tran 2025, §4). They are only as various as the bank: look at `Resampled.ess`.
+Item i is drawn with probability softmax_i(s(u_i, v) + log w_i) (Baptista, Stuart & Tran 2025, §4). Draws are only as
+various as the bank: look at `Resampled.ess`.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,8 @@
-"""Randomness without global state: every random number of a fit is a function of its seed and of where it is drawn.
+"""Randomness without global state.
 
-Because each step starts from a seed of its own, a fit that was killed continues with the numbers it would have drawn
-anyway, and a checkpoint need not hold the state of any generator.
+Every random number of a fit is a function of its seed and of where it is drawn. Because each step starts from a seed of
+its own, a fit that was killed continues with the numbers it would have drawn anyway, and a checkpoint need not hold the
+state of any generator.
 """
 
 import random
@@ -60,3 +61,16 @@ def randomness_restored(device: torch.device) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw from a seed and give the global generators back as they were; with no seed, do nothing."""
+    if seed is None:
+        yield
+        return
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    with randomness_restored(device):
+        seed_torch(seed, device)
+        yield

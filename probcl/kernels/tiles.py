@@ -1,0 +1,173 @@
+"""One tile of the score matrix at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from probcl.alignment import at_most
+from probcl.kernels.base import Elementwise, ScoreTerms
+
+# Entries of a tile: two of them, and the factors' blocks, stay in a core's second cache. On a GPU a tile is to fill it.
+_TILE_ON_CPU = (256, 512)
+_TILE_ELSEWHERE = (4096, 8192)
+
+
+class Arguments(NamedTuple):
+    """The tensors that scores are a function of: link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) · scale + biases.
+
+    `scale` is None if the temperature has been taken into the others. A reduction over the other axis is the same
+    reduction of the `transposed` arguments.
+    """
+
+    x: Float[Tensor, "n k"]
+    y: Float[Tensor, "m k"]
+    row: Float[Tensor, " n"] | None
+    column: Float[Tensor, " m"] | None
+    bias_u: Float[Tensor, " n"] | None
+    bias_v: Float[Tensor, " m"] | None
+    scale: Float[Tensor, ""] | None
+
+    def transposed(self) -> "Arguments":
+        """Return the arguments of the transposed matrix."""
+        return Arguments(self.y, self.x, self.column, self.row, self.bias_v, self.bias_u, self.scale)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of the formula is no tensor, and the link's parameters."""
+
+    link: Elementwise | None
+    parameters: tuple[Tensor, ...]
+    ceiling: float | None
+
+
+def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
+    """Write the scores as few operations for each entry, differentiably: whatever can be is taken into the factors."""
+    x, y, row, column, ceiling = terms.x.contiguous(), terms.y.contiguous(), terms.row, terms.column, terms.ceiling
+    bias_u, bias_v, tau = (
+        terms.bias_u,
+        terms.bias_v,
+        torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device),
+    )
+    if terms.link is not None:
+        return Form(terms.link, terms.parameters, ceiling), Arguments(x, y, row, column, bias_u, bias_v, 1 / tau)
+    x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
+    if ceiling is None:
+        row, column, bias_u, bias_v = _sum(row, bias_u), _sum(column, bias_v), None, None
+    elif ceiling:
+        ceiling = ceiling / float(tau)
+    return Form(None, (), ceiling), Arguments(x, y, row, column, bias_u, bias_v, None)
+
+
+def rows_at(arguments: Arguments, rows: Int[Tensor, " k"]) -> Arguments:
+    """Return the arguments of some rows of the matrix."""
+    row, bias_u = (part if part is None else part[rows] for part in (arguments.row, arguments.bias_u))
+    return arguments._replace(x=arguments.x[rows], row=row, bias_u=bias_u)
+
+
+class Grid:
+    """The tiles of an n × m matrix: strips of rows, and tiles along a strip."""
+
+    def __init__(self, n: int, m: int, height: int, width: int) -> None:
+        self.n, self.m, self.height, self.width = n, m, height, width
+
+    @classmethod
+    def of(cls, arguments: Arguments, width: int | None = None) -> "Grid":
+        device = arguments.x.device
+        height, usual = _TILE_ON_CPU if device.type == "cpu" else _TILE_ELSEWHERE
+        return cls(len(arguments.x), len(arguments.y), height, usual if width is None else width)
+
+    @property
+    def strips(self) -> int:
+        """How many strips there are."""
+        return -(-self.n // self.height)
+
+    def rows_of(self, block: range) -> slice:
+        """Rows of a range of strips."""
+        return slice(block.start * self.height, block.stop * self.height)
+
+    def tiles(self, block: range) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of the tiles of a range of strips, strip by strip."""
+        for top in range(block.start * self.height, min(block.stop * self.height, self.n), self.height):
+            for left in range(0, self.m, self.width):
+                yield slice(top, min(top + self.height, self.n)), slice(left, min(left + self.width, self.m))
+
+
+def read(tensors: Sequence[Any]) -> tuple[Arguments, Grid]:
+    """Return the arguments, without the link's parameters that follow them, and their tiles."""
+    arguments = Arguments(*tensors[: len(Arguments._fields)])
+    return arguments, Grid.of(arguments)
+
+
+def entries(form: Form, arguments: Arguments, columns: Int[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """Return the scores in some columns of each row, differentiably."""
+    x, y, row, column, bias_u, bias_v, scale = arguments
+    out = (x[:, None, :] * y[columns]).sum(-1)
+    out = at_most(_add_entries(out, row, column, columns), form.ceiling)
+    if form.link is not None and scale is not None:
+        out = form.link(out) * scale
+    return _add_entries(out, bias_u, bias_v, columns)
+
+
+class Tiles:
+    """The tiles of a formula, written into one buffer, and a second one for whoever needs it. One for each thread."""
+
+    def __init__(self, form: Form, arguments: Arguments, grid: Grid) -> None:
+        self.form, self.arguments, self.grid = form, arguments, grid
+        size = min(grid.height, grid.n) * min(grid.width, grid.m)
+        self._buffers = [arguments.x.new_empty(size) for _ in range(2)]
+
+    def spare(self, like: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+        """Return the second buffer in the shape of a tile."""
+        return self._buffers[1][: like.numel()].view(like.shape)
+
+    def product(self, rows: slice, columns: slice) -> Float[Tensor, "r c"]:
+        """Write what the link is applied to into the first buffer."""
+        x, y = self.arguments.x[rows], self.arguments.y[columns]
+        out = self._buffers[0][: len(x) * len(y)].view(len(x), len(y))
+        with torch.autocast(x.device.type, enabled=False):
+            torch.mm(x, y.mT, out=out)
+        _add_outer(out, self.arguments.row, self.arguments.column, rows, columns)
+        return out if self.form.ceiling is None else out.clamp_(max=self.form.ceiling)
+
+    def scores(
+        self, rows: slice, columns: slice, diagonal: bool = True, fill: float = -torch.inf
+    ) -> Float[Tensor, "r c"]:
+        """Write a tile into the first buffer; without `diagonal` the matched pairs are filled with a value."""
+        out = self.product(rows, columns)
+        if self.form.link is not None and self.arguments.scale is not None:
+            torch.mul(self.form.link(out), self.arguments.scale, out=out)
+        _add_outer(out, self.arguments.bias_u, self.arguments.bias_v, rows, columns)
+        if not diagonal:
+            matched(out, rows, columns).fill_(fill)
+        return out
+
+
+def matched(tile: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, " k"]:
+    """Return a view of the entries s_ii in a tile, of which there may be none."""
+    low, high = max(rows.start, columns.start), min(rows.stop, columns.stop)
+    if low >= high:
+        return tile.flatten()[:0]
+    return tile[low - rows.start : high - rows.start, low - columns.start : high - columns.start].diagonal()
+
+
+def _add_outer(out: Tensor, row: Tensor | None, column: Tensor | None, rows: slice, columns: slice) -> None:
+    if row is not None:
+        out += row[rows, None]
+    if column is not None:
+        out += column[None, columns]
+
+
+def _add_entries(out: Tensor, row: Tensor | None, column: Tensor | None, columns: Tensor) -> Tensor:
+    out = out if row is None else out + row[:, None]
+    return out if column is None else out + column[columns]
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
