@@ -36,7 +36,7 @@ def mosaic(
     """
     rows, columns, height, width = images.shape
     framed = torch.nn.functional.pad(images.detach().cpu(), (0, gap, 0, gap))
-    sheet = framed.permute(0, 2, 1, 3).reshape(rows * (height + gap), columns * (width + gap))
+    sheet = framed.permute(0, 2, 1, 3).reshape(rows * (height + gap), columns * (width + gap)).numpy()
     middles = [(height + gap) * row + height / 2 for row in range(rows)]
     ax.set_yticks(middles if row_names else [], row_names)
     ax.set_xticks([])

@@ -59,8 +59,8 @@ class Scores:
         If an embedding is not a floating-point tensor, the types of embeddings and biases differ, or `alignment` is not
         an `Alignment`.
     ValueError
-        On empty or mis-shaped embeddings, different widths or devices, NaN or infinite entries, a temperature that is
-        not positive, a zero vector under `Cosine`, or an unknown `method`.
+        On empty or mis-shaped embeddings, different widths or devices, NaN or infinite entries or such that scores
+        overflow, a temperature that is not positive, a zero vector under `Cosine`, or an unknown `method`.
 
     Examples
     --------
@@ -98,6 +98,7 @@ class Scores:
     def _terms(self) -> ScoreTerms:
         u, v = _widened(self.u), _widened(self.v)
         factors = self.alignment.factorize(u, v)
+        _check_magnitude(factors.x, factors.y, self.temperature)
         potentials = self.alignment.potentials(u, v)
         bias_u = sum_present(_divide(potentials.row, self.temperature), self.bias_u)
         bias_v = sum_present(_divide(potentials.column, self.temperature), self.bias_v)
@@ -257,6 +258,21 @@ def _check_embeddings(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if u.device != v.device:
         raise ValueError(f"u and v must be on the same device, got {u.device} and {v.device}")
     return u, v
+
+
+def _check_magnitude(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"], temperature: float | Tensor) -> None:
+    """Raise if a score could overflow, by the Cauchy-Schwarz inequality on the largest entries."""
+    tau = float(torch.as_tensor(temperature).detach())
+    of_x, of_y = (float(part.detach().abs().amax()) for part in (x, y))
+    if (
+        of_x
+        and of_y
+        and math.log(of_x) + math.log(of_y) - math.log(tau) > math.log(torch.finfo(x.dtype).max / len(x[0]))
+    ):
+        raise ValueError(
+            f"u and v must have scores that {x.dtype} can hold, got entries up to {of_x:.1e} and {of_y:.1e} "
+            f"at temperature {tau:g}"
+        )
 
 
 def _check_dim(dim: Dim) -> Dim:

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import os
+import platform
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from probcl.errors import CheckpointError
 
 FORMAT_VERSION = 1
+# Stands in the name of a temporary file beside its writer's number, which says nothing to other machines.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 _REGISTRY: dict[str, type[nn.Module]] = {}
 M = TypeVar("M", bound=type[nn.Module])
@@ -128,7 +131,7 @@ def _from_json(value: Any, role: str) -> Any:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment it is absent, the old one, or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -142,9 +145,23 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_stale_temporaries(path: Path) -> None:
-    """Remove what a killed writer of `path` left behind."""
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)
+    """Remove what writers of `path` left behind that were killed on this machine; those still at work are let be."""
+    for temporary in path.parent.glob(f".{path.name}.{_HOST}-*-*.tmp"):
+        writer = temporary.name.split("-")[-2]
+        if writer.isdecimal() and not _is_running(int(writer)):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # where there is no asking, and an open file cannot be removed
+        return process == os.getpid()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_archive(path: Path, kind: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:

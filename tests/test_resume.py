@@ -3,6 +3,7 @@
 import functools
 import itertools
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import probcl as pcl
 from probcl import Callback
 from probcl.datasets import Pairs
+from probcl.serialization import _HOST
 
 KILLS = 20
 
@@ -317,17 +319,32 @@ def test_resume_true_reads_the_checkpoint_and_a_file_name_implies_one(tmp_path):
     assert_bitwise_equal(outcome(first, a), outcome(second, b))
 
 
-def test_without_resume_a_checkpoint_is_overwritten_and_stale_temporaries_are_removed(tmp_path):
+def temporary(path, writer):
+    """What a writer of `path` with this process number would write first."""
+    half = path.with_name(f".{path.name}.{_HOST}-{writer}-0123.tmp")
+    half.write_bytes(b"half")
+    return half
+
+
+@pytest.fixture
+def ended_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_without_resume_a_checkpoint_is_overwritten_and_stale_temporaries_are_removed(ended_process, tmp_path):
     (tmp_path / "fit").write_bytes(b"something else")
-    (tmp_path / ".fit.0123.tmp").write_bytes(b"half")
-    (tmp_path / ".other.0123.tmp").write_bytes(b"not ours")
+    temporary(tmp_path / "fit", ended_process)
+    not_ours = temporary(tmp_path / "other", ended_process)
+    at_work = temporary(tmp_path / "fit", os.getpid())
     small_fit(small_model(), checkpoint=tmp_path / "fit")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123.tmp", "fit"]
+    assert set(tmp_path.iterdir()) == {not_ours, at_work, tmp_path / "fit"}
 
 
-def test_resuming_a_finished_fit_removes_stale_temporaries_too(tmp_path):
+def test_resuming_a_finished_fit_removes_stale_temporaries_too(ended_process, tmp_path):
     small_fit(small_model(), checkpoint=tmp_path / "fit")
-    (tmp_path / ".fit.0123.tmp").write_bytes(b"half")
+    temporary(tmp_path / "fit", ended_process)
     small_fit(small_model(), resume=tmp_path / "fit")
     assert [path.name for path in tmp_path.iterdir()] == ["fit"]
 

@@ -371,6 +371,11 @@ def spoiled(value: float) -> Tensor:
 BAD_SCORES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "NaN": ({"u": spoiled(math.nan)}, ValueError, "u must be finite, got 1 NaN or infinite of 6 values"),
     "infinite": ({"v": spoiled(-INF)}, ValueError, "v must be finite, got 1 NaN or infinite of 6 values"),
+    "scores too large": (
+        {"u": 1e200 * GOOD, "v": 1e200 * GOOD},
+        ValueError,
+        r"scores that torch.float64 can hold, got entries up to \d.*e\+200 and .*e\+200 at temperature 1",
+    ),
     "no rows": ({"u": GOOD[:0]}, ValueError, r"u must be a non-empty \(n, d\) matrix.*\(0, 2\)"),
     "no columns": ({"u": GOOD[:, :0], "v": GOOD[:, :0]}, ValueError, r"u must be a non-empty.*\(3, 0\)"),
     "a vector": ({"v": GOOD[:, 0]}, ValueError, r"v must be a non-empty \(n, d\) matrix.*\(3,\)"),
