@@ -1,0 +1,47 @@
+"""From what size on are tiles faster than the stored matrix? The answer is `probcl.scores._TILED_FROM`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import probcl as pcl
+from applications.tables import Row
+from benchmarks.measure import side_by_side
+from benchmarks.report import parser, prepare, publish
+
+LOSSES = {"two-sided": pcl.ConditionalLoss(), "one-sided": pcl.ConditionalLoss(2, 0), "joint": pcl.JointLoss()}
+NOTE = (
+    "Value and gradient with the cosine at τ = 0.07: time with tiles, and with what method='auto' chose, over that "
+    "with the matrix stored."
+)
+
+
+def main() -> None:
+    command = parser(__doc__, "benchmarks.crossover")
+    command.add_argument("--pairs", type=int, nargs="+", default=[64, 128, 256, 512, 768, 1024, 1536, 2048])
+    command.add_argument("--width", type=int, nargs="+", default=[32, 64, 256])
+    command.set_defaults(repeats=31)
+    arguments = command.parse_args()
+    device = prepare(arguments)
+    rows: list[Row] = []
+    for d in arguments.width:
+        for n in arguments.pairs:
+            u, v = (torch.randn(n, d, device=device, requires_grad=True) for _ in range(2))
+            for name, loss in LOSSES.items():
+                calls = {method: _step(loss, u, v, method) for method in ("dense", "tiled", "auto")}
+                found = {method: m.seconds for method, m in side_by_side(calls, arguments.repeats, device).items()}
+                ratios = {method: found[method] / found["dense"] for method in ("tiled", "auto")}
+                rows.append({"loss": name, "d": str(d), "n": str(n), "dense, ms": 1e3 * found["dense"], **ratios})
+    publish("Tiles against the stored matrix", rows, "crossover", device, NOTE)
+
+
+def _step(loss: pcl.Loss, u: Tensor, v: Tensor, method: str) -> Callable[[], None]:
+    def step() -> None:
+        loss(pcl.Scores(u, v, pcl.Cosine(), 0.07, method)).backward()  # type: ignore[arg-type]
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
