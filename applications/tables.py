@@ -17,6 +17,7 @@ Row = Mapping[str, str | float]
 def report(title: str, rows: Sequence[Row], path: Path, note: str = "") -> None:
     """Print a table and write it to ``path.csv`` (full precision) and ``path.md`` (as printed, with the note)."""
     columns = list(rows[0])
+    note = " ".join(note.split())  # the terminal breaks the lines
     console = Console()
     console.rule(title, align="left")
     for part in _fitting(columns, rows, console.width):

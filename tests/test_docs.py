@@ -4,6 +4,7 @@ import doctest
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -27,3 +28,4 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
             namespace.update(test.globs)
         else:
             exec(compile(block, f"{page.name}[{number}]", "exec"), namespace)
+    plt.close("all")
