@@ -118,6 +118,19 @@ def test_labels_tilt_a_prior_over_images_of_any_size(size):
     assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
 
 
+def test_samplers_that_follow_gradients_in_float64_follow_them_through_the_decoder(prior):
+    model = pcl.BimodalModel(pcl.encoders.MLP(64, 10), pcl.encoders.Label(10), pcl.Cosine(), temperature=0.5)
+    target = model.u_given_v(prior).condition(torch.arange(2)).target
+    z = normal(4, 2, 3).requires_grad_()
+    log_prob = target.log_tilt(z)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), [z])
+    assert gradient.dtype == torch.float64
+    step = 1e-2 * normal(4, 2, 3, seed=1)
+    with torch.no_grad():
+        change = target.log_tilt(z + step) - target.log_tilt(z - step)
+    torch.testing.assert_close(change.double(), 2 * (gradient * step).sum(-1), atol=1e-4, rtol=0.02)
+
+
 def test_the_mixture_finds_separate_clusters():
     centres = torch.tensor([[-8.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
     law = fit_mixture((centres[:, None] + 0.5 * normal(3, 200, 2).float()).flatten(0, 1), 3)

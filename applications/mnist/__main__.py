@@ -1,14 +1,19 @@
-"""``python -m applications.mnist --data digits``: fit the objectives, write the table and the figure."""
+"""``python -m applications.mnist --data digits``: fit the objectives, write the table and the figure.
+
+With ``--generate``: draw images that are in no bank, and judge them; see GENERATE.md.
+"""
 
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 import probcl as pcl
 from applications.files import write_text
+from applications.mnist import generation
 from applications.mnist.experiment import OBJECTIVES, Config, Fitted, fit_objective, measure
 from applications.mnist.figure import draw
 from applications.tables import Row, as_csv, report
@@ -22,6 +27,9 @@ purity, distinct: of images drawn given each label from the test images."""
 
 def main() -> None:
     arguments = _parse()
+    if arguments.generate:
+        _generate(arguments)
+        return
     here = Path(__file__).parent
     config = Config.read(here / f"{arguments.data}.toml", epochs=arguments.epochs, seeds=arguments.seeds)
     output = arguments.output or Path("results") / f"mnist-{arguments.data}"
@@ -46,8 +54,25 @@ def main() -> None:
     )
 
 
+def _generate(arguments: argparse.Namespace) -> None:
+    here, started = Path(__file__).parent, time.perf_counter()
+    (seed,) = arguments.seeds or (0,)
+    fits = Config.read(here / f"{arguments.data}.toml")
+    if arguments.epochs is not None:
+        fits = replace(fits, epochs=min(fits.epochs, arguments.epochs))
+    path = here / "generation" / f"{arguments.data}.toml"
+    config = generation.Config.read(path, seed=seed, most_epochs=arguments.epochs)
+    output = arguments.output or Path("results") / f"mnist-{arguments.data}-generate"
+    generation.run(_load(arguments.data, arguments.data_dir), fits, config, output)
+    Console().print(
+        f"Wrote {output}/ (table.md, table.csv, halves.md, halves.csv, figure.png) in "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m applications.mnist", description=__doc__)
+    parser.add_argument("--generate", action="store_true", help="draw images from a learned prior, and judge them")
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument(
         "--data-dir",
@@ -55,7 +80,7 @@ def _parse() -> argparse.Namespace:
         help="directory of MNIST's IDX files; by default mnist/ in the folder named by the environment variable "
         "PROBCL_DATA, and where that is not set either, the files are downloaded",
     )
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    parser.add_argument("--epochs", type=int, help="instead of the configuration's; with --generate, at most")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the configuration's")
     parser.add_argument("--output", type=Path, help="directory for tables and figure; results/mnist-DATA by default")
     arguments = parser.parse_args()
@@ -63,6 +88,8 @@ def _parse() -> argparse.Namespace:
         parser.error(
             "--data-dir holds MNIST's files; the digits come with scikit-learn: add --data mnist or leave it out"
         )
+    if arguments.generate and len(arguments.seeds or [0]) != 1:
+        parser.error("--generate runs one seed at a time")
     return arguments
 
 

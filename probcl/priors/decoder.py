@@ -37,7 +37,9 @@ class DecoderPrior(Prior):
         self.decoder = decoder
         self.latent: TorchDistribution = DistributionPrior(latent).latent
         with torch.no_grad(), torch.random.fork_rng(devices=[]), frozen(decoder):
-            decoded = decoder(self.latent.sample((2,)))
+            z = self.latent.sample((2,))
+            decoded = decoder(z)
+        self._dtype = z.dtype
         if decoded.shape[:1] != (2,):
             raise ValueError(f"decoder must map (n, *latent) to (n, *event), got {tuple(decoded.shape)} for n = 2")
         self.event_shape = decoded.shape[1:]
@@ -45,7 +47,8 @@ class DecoderPrior(Prior):
     def decode(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*out"]:
         batch = z.shape[: z.ndim - len(self.latent.event_shape)]
         with frozen(self.decoder):
-            decoded = self.decoder(z.reshape(-1, *self.latent.event_shape))
+            # Samplers that follow gradients work in float64.
+            decoded = self.decoder(z.to(self._dtype).reshape(-1, *self.latent.event_shape))
         return decoded.reshape(*batch, *self.event_shape)
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:

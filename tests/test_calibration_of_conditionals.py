@@ -1,0 +1,120 @@
+"""Where the likelihood is known: is the truth where the conditionals say it is, as often as they say?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import pytest
+import torch
+from score_cases import gaussian_model, gaussian_pairs
+from small_models import normal, seeded
+from tilted_cases import F64, LinearGaussian, standard_normal, target_of
+from torch import Tensor
+from torch.distributions import Distribution
+
+import probcl as pcl
+from probcl.diagnostics import coverage, sbc
+from probcl.samplers import ImportanceResampling, Sampler, TemperedSMC
+
+LEVEL, TOLERANCE, SMALLEST_P_VALUE = 0.95, 0.02, 0.01
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prior, a likelihood up to a function of v, and draws of v from it."""
+
+    prior: Distribution
+    score: Callable[[Tensor, Tensor], Tensor]
+    simulate: Callable[[Tensor, torch.Generator], Tensor]
+
+
+def noise(z: Tensor, width: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(len(z), width, generator=generator, dtype=F64)
+
+
+def banana(z: Tensor, v: Tensor) -> Tensor:
+    return -0.5 * ((z[..., 1] - z[..., 0].square() - v[:, 0]) / 0.3).square()
+
+
+def mixture(z: Tensor, v: Tensor) -> Tensor:
+    """½ N(z, .4²) + ½ N(−z, .4²): two modes, one in the shadow of a prior off the centre."""
+    plus, minus = (-0.5 * ((v - sign * z) / 0.4).square().sum(-1) for sign in (1, -1))
+    return torch.logaddexp(plus, minus)
+
+
+def moons(z: Tensor, v: Tensor) -> Tensor:
+    """Crescents: a noisy radius around a place that does not tell the sign of z_0 + z_1."""
+    along = v[:, 0] + (z[..., 0] + z[..., 1]).abs()
+    across = v[:, 1] + z[..., 0] - z[..., 1]
+    radius = (along.square() + across.square()).sqrt()
+    return -0.5 * ((radius - 1) / 0.2).square() - radius.log() - 1e6 * (along < 0)
+
+
+def simulate_moons(z: Tensor, generator: torch.Generator) -> Tensor:
+    angle = torch.pi * (torch.rand(len(z), generator=generator, dtype=F64) - 0.5)
+    radius = 1 + 0.2 * noise(z, 1, generator)[:, 0]
+    place = torch.stack([-(z[:, 0] + z[:, 1]).abs(), z[:, 1] - z[:, 0]], 1)
+    return place + torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+
+
+PROBLEMS = {
+    "banana": Problem(
+        standard_normal(2), banana, lambda z, g: (z[:, 1] - z[:, 0].square())[:, None] + 0.3 * noise(z, 1, g)
+    ),
+    "mixture": Problem(
+        dist.Normal(torch.full((2,), 0.5, dtype=F64), 1.0).to_event(1),
+        mixture,
+        lambda z, g: (2 * torch.randint(2, (len(z), 1), generator=g) - 1) * z + 0.4 * noise(z, 2, g),
+    ),
+    "moons": Problem(standard_normal(2), moons, simulate_moons),
+}
+SAMPLERS: dict[str, tuple[Sampler, int]] = {
+    "importance": (ImportanceResampling(20_000), 1500),
+    "smc": (TemperedSMC(512), 1500),
+}
+
+
+def assert_calibrated(values: pcl.diagnostics.Coverage, ranks: pcl.diagnostics.SBC) -> None:
+    assert float((values.at(LEVEL) - LEVEL).abs().max()) <= TOLERANCE
+    assert ranks.p_value > SMALLEST_P_VALUE
+
+
+@pytest.mark.filterwarnings("ignore::probcl.ProbclWarning")  # a few of so many conditions have a small sample
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("shape", PROBLEMS)
+def test_samplers_are_calibrated_where_the_likelihood_is_known(shape: str, name: str) -> None:
+    problem, (sampler, pairs) = PROBLEMS[shape], SAMPLERS[name]
+    generator = seeded(3)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        truth = problem.prior.sample((pairs,))
+    v = problem.simulate(truth, generator)
+    target = target_of(problem.prior, problem.score, v)
+    z = sampler.draw(target, 199, seed=5).z
+
+    def density(values: Tensor) -> Tensor:
+        return problem.prior.log_prob(values) + problem.score(values, v)
+
+    regions = coverage(z, truth, region="hpd", log_prob=density, seed=6)
+    ranks = sbc(z, truth, quantity=lambda u: torch.cat([u, density(u)[..., None]], -1), seed=7)
+    assert_calibrated(regions, ranks)
+
+
+def test_the_exact_gaussian_route_is_calibrated() -> None:
+    u, v = gaussian_pairs(4000, seed=8)
+    prior = pcl.GaussianPrior(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    posterior = gaussian_model().u_given_v(prior).condition(v)
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        draws = posterior.sample((199,))
+    assert_calibrated(coverage(draws, u, log_prob=posterior.log_prob, seed=0), sbc(draws, u, seed=0))
+
+
+@pytest.mark.filterwarnings("ignore::probcl.ProbclWarning")
+def test_eight_dimensions_are_calibrated() -> None:
+    """z ~ N(0, I), v = Az + noise: the tilt is (Aᵀv)ᵀz − ½ zᵀAᵀAz."""
+    A, z, eps = normal(8, 8), normal(1000, 8, seed=1), normal(1000, 8, seed=2)
+    law = LinearGaussian((z @ A.mT + eps) @ A, (A.mT @ A).expand(1000, 8, 8))
+    draws = TemperedSMC(512).draw(law.target, 199, seed=0).z
+    regions = coverage(draws, z, log_prob=lambda values: -law.whitened(values).square().sum(-1), seed=0)
+    assert_calibrated(regions, sbc(draws, z, seed=0))
