@@ -68,10 +68,8 @@ PROBLEMS = {
     ),
     "moons": Problem(standard_normal(2), moons, simulate_moons),
 }
-SAMPLERS: dict[str, tuple[Sampler, int]] = {
-    "importance": (ImportanceResampling(20_000), 1500),
-    "smc": (TemperedSMC(512), 1500),
-}
+PAIRS = 1500
+SAMPLERS: dict[str, Sampler] = {"importance": ImportanceResampling(20_000), "smc": TemperedSMC(512)}
 
 
 def assert_calibrated(values: pcl.diagnostics.Coverage, ranks: pcl.diagnostics.SBC) -> None:
@@ -80,17 +78,17 @@ def assert_calibrated(values: pcl.diagnostics.Coverage, ranks: pcl.diagnostics.S
 
 
 @pytest.mark.filterwarnings("ignore::probcl.ProbclWarning")  # a few of so many conditions have a small sample
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["importance", pytest.param("smc", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", PROBLEMS)
 def test_samplers_are_calibrated_where_the_likelihood_is_known(shape: str, name: str) -> None:
-    problem, (sampler, pairs) = PROBLEMS[shape], SAMPLERS[name]
+    problem = PROBLEMS[shape]
     generator = seeded(3)
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        truth = problem.prior.sample((pairs,))
+        truth = problem.prior.sample((PAIRS,))
     v = problem.simulate(truth, generator)
     target = target_of(problem.prior, problem.score, v)
-    z = sampler.draw(target, 199, seed=5).z
+    z = SAMPLERS[name].draw(target, 199, seed=5).z
 
     def density(values: Tensor) -> Tensor:
         return problem.prior.log_prob(values) + problem.score(values, v)
@@ -110,6 +108,7 @@ def test_the_exact_gaussian_route_is_calibrated() -> None:
     assert_calibrated(coverage(draws, u, log_prob=posterior.log_prob, seed=0), sbc(draws, u, seed=0))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::probcl.ProbclWarning")
 def test_eight_dimensions_are_calibrated() -> None:
     """z ~ N(0, I), v = Az + noise: the tilt is (Aᵀv)ᵀz − ½ zᵀAᵀAz."""
