@@ -24,7 +24,7 @@ class Measured:
 
 
 def side_by_side(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, Measured]:
-    """Measure calls in turn, `repeats` times over, after one of each that does not count.
+    """Measure calls in turn, `repeats` times over, after two of each that do not count; of these the second for memory.
 
     Taking turns spreads whatever else the machine does over all of them.
     """
@@ -45,6 +45,7 @@ def _time(call: Call, device: torch.device) -> float:
 
 
 def _peak(call: Call, device: torch.device) -> int:
+    call()
     gc.collect()
     if device.type == "cuda":
         _synchronise(device)

@@ -223,10 +223,12 @@ def _potential(k: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 
 def _unit(x: Float[Tensor, "n d"], which: str) -> Float[Tensor, "n d"]:
-    # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.
     largest = x.detach().abs().amax(-1, keepdim=True)
     if (largest == 0).any():
         row = int((largest[:, 0] == 0).nonzero()[0, 0])
         raise ValueError(f"Cosine has no value for a zero vector, got one in row {row} of the {which} embeddings")
-    scaled = x / largest
-    return scaled / scaled.norm(dim=-1, keepdim=True)
+    smallest_square, largest_square = torch.finfo(x.dtype).tiny / torch.finfo(x.dtype).eps, torch.finfo(x.dtype).max
+    if largest.amin() ** 2 < smallest_square or largest.amax() ** 2 > largest_square / x.shape[1]:
+        # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.
+        x = x / largest
+    return x / x.norm(dim=-1, keepdim=True)
