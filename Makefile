@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCHMARKS := accuracy crossover reductions losses busy retrieval
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
 
@@ -9,7 +10,7 @@ DOCS_READY := $(VENV)/.ready-docs
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all lint docs bench clean
 
 help:
 	@echo "make demo      fit images and labels on real digits; tables and a figure in results/mnist-digits"
@@ -17,6 +18,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation, strictly, into docs/_build/html"
+	@echo "make bench     the benchmarks, side by side with others, into results/benchmarks (best on a quiet machine)"
 	@echo "make clean     remove everything the targets above have made"
 
 $(READY): pyproject.toml constraints.txt
@@ -44,6 +46,9 @@ lint: $(READY)
 
 docs: $(DOCS_READY)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(READY)
+	@for question in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$question || exit 1; done
 
 clean:
 	rm -rf $(VENV) docs/_build results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ from torch import Tensor
 from applications.files import replacing
 from applications.tables import Row
 from benchmarks.measure import Measured, side_by_side
-from benchmarks.peers import TEMPERATURE, Loss, peers
+from benchmarks.peers import TEMPERATURE, Loss, ours, peers
 from benchmarks.report import OUTPUT, parser, prepare, publish
 
 # The matrix products that every exact method must do: scores, scores again, and a gradient for each side.
@@ -28,15 +28,17 @@ def main() -> None:
     command.add_argument("--pairs", type=int, nargs="+", default=[256, 1024, 4096, 16384])
     command.add_argument("--width", type=int, nargs="+", default=[64, 256])
     command.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    command.add_argument("--alone", action="store_true", help="probcl only, for sizes at which the others do not fit")
     arguments = command.parse_args()
     device = prepare(arguments)
     rows: list[Row] = []
     for d in arguments.width:
         for n in arguments.pairs:
-            losses = peers(n, compiled=not arguments.no_compile)
+            losses = {"probcl": ours} if arguments.alone else peers(n, compiled=not arguments.no_compile)
             rows += _rows(n, d, _measure(n, d, losses, arguments.repeats, device))
-    publish("The conditional loss and its gradient", rows, "losses", device, NOTE)
-    _draw(rows)
+    publish("The conditional loss and its gradient", rows, "alone" if arguments.alone else "losses", device, NOTE)
+    if not arguments.alone:
+        _draw(rows)
 
 
 def _measure(n: int, d: int, losses: dict[str, Loss], repeats: int, device: torch.device) -> dict[str, Measured]:
