@@ -99,7 +99,7 @@ class Cosine(Alignment):
     """
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
-        return Factors(_unit(x, "first"), _unit(y, "second"))
+        return Factors(unit(x, "first", "Cosine"), unit(y, "second", "Cosine"))
 
 
 @register
@@ -222,11 +222,12 @@ def _potential(k: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return -0.5 * k.square().sum(-1)
 
 
-def _unit(x: Float[Tensor, "n d"], which: str) -> Float[Tensor, "n d"]:
+def unit(x: Float[Tensor, "n d"], which: str, user: str) -> Float[Tensor, "n d"]:
+    """Return the embeddings at unit length; raise `ValueError` for a zero vector, which has no direction."""
     largest = x.detach().abs().amax(-1, keepdim=True)
     if (largest == 0).any():
         row = int((largest[:, 0] == 0).nonzero()[0, 0])
-        raise ValueError(f"Cosine has no value for a zero vector, got one in row {row} of the {which} embeddings")
+        raise ValueError(f"{user} has no value for a zero vector, got one in row {row} of the {which} embeddings")
     smallest_square, largest_square = torch.finfo(x.dtype).tiny / torch.finfo(x.dtype).eps, torch.finfo(x.dtype).max
     if largest.amin() ** 2 < smallest_square or largest.amax() ** 2 > largest_square / x.shape[1]:
         # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.

@@ -148,6 +148,8 @@ class BimodalModel(nn.Module):
         if self.identifies is (Identifies.RATIO_UP_TO_V if over == "v" else Identifies.RATIO_UP_TO_U):
             trained = "u" if over == "v" else "v"
             raise ValueError(f"the model's loss determines {self.identifies.value}; re-gauge over={trained!r} instead")
+        if self.identifies is Identifies.TRANSFORM:
+            raise ValueError(f"the model's loss determines {self.identifies.value}, so there is no gauge to change")
         prior = prior.distinct()  # A bank of training labels is long and has few values.
         bank = self.embed_u(prior.values) if over == "u" else self.embed_v(prior.values)
         model = BimodalModel(self.encoder_u, self.encoder_v, self.alignment)

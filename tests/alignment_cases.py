@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from probcl import L2, Alignment, Cosine, InnerProduct, WithPotentials
+from probcl import L2, Alignment, Cosine, FGaussian, InnerProduct, Laplace, Power, SumMixture, WithPotentials
 from probcl.alignment import Factors
 
 Definition = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +37,24 @@ def log_cauchy(x: Tensor, y: Tensor) -> Tensor:
     return -torch.log(1 + (x - y).dot(x - y))
 
 
+def power(gamma: float) -> Definition:
+    return lambda x, y: -((x - y).dot(x - y) ** (gamma / 2))
+
+
+def sum_mixture(tau_2: float, tau_1: float) -> Definition:
+    def definition(x: Tensor, y: Tensor) -> Tensor:
+        distance = (x - y).dot(x - y).sqrt()
+        # The logarithm of the sum, by the larger of the two: their exponentials may be zero.
+        a, b = -(distance**2) / tau_2, -distance / tau_1
+        return torch.maximum(a, b) + torch.log1p(torch.exp(-(a - b).abs()))
+
+    return definition
+
+
+def f_gaussian(mu: float, sigma: float) -> Definition:
+    return lambda x, y: torch.tensor(mu).log() + (cosine(x, y) - 1) / sigma**2
+
+
 def with_potentials(base: Definition, width: int) -> Definition:
     def definition(x: Tensor, y: Tensor) -> Tensor:
         k_x, k_y = x[-width:], y[-width:]
@@ -52,16 +70,25 @@ CASES: dict[str, tuple[Alignment, Definition]] = {
     "cosine": (Cosine(), cosine),
     "l2": (L2(), l2),
     "log-cauchy": (LogCauchy(), log_cauchy),
+    "laplace": (Laplace(), power(1)),
+    "power 2": (Power(2), power(2)),
+    "power 0.5": (Power(0.5), power(0.5)),
+    "sum": (SumMixture(0.5, 2.0), sum_mixture(0.5, 2.0)),
+    "learned sum": (SumMixture(0.25, 0.5, learnable=True), sum_mixture(0.25, 0.5)),
+    "f-gaussian": (FGaussian(), f_gaussian(1.0, 0.5**0.5)),
+    "learned f-gaussian": (FGaussian(2.0, 0.5, learnable=True), f_gaussian(2.0, 0.5)),
     "potentials": (WithPotentials(), with_potentials(inner, 2)),
     "potentials of cosine": (WithPotentials(Cosine()), with_potentials(cosine, 2)),
     "potentials of l2": (WithPotentials(L2(), potential_dim=1), with_potentials(l2, 1)),
     "potentials of log-cauchy": (WithPotentials(LogCauchy(), 3), with_potentials(log_cauchy, 3)),
+    "potentials of laplace": (WithPotentials(Laplace(), 1), with_potentials(power(1), 1)),
+    "potentials of f-gaussian": (WithPotentials(FGaussian(), 1), with_potentials(f_gaussian(1.0, 0.5**0.5), 1)),
     "potentials of potentials": (
         WithPotentials(WithPotentials(L2(), 1), 2),
         with_potentials(with_potentials(l2, 1), 2),
     ),
 }
-OF_ANY_WIDTH = ["inner", "cosine", "l2", "log-cauchy"]
+OF_ANY_WIDTH = ["inner", "cosine", "l2", "log-cauchy", "laplace", "power 2", "power 0.5", "sum", "f-gaussian"]
 
 
 def brute_force(definition: Definition, x: Tensor, y: Tensor) -> Tensor:

@@ -69,8 +69,19 @@ def test_using_what_the_loss_left_open_warns_and_nothing_else_does(leaves_open, 
     if fitted is leaves_open:
         with pytest.warns(pcl.ProbclWarning, match=r"loss determines .*re-?gauge"):
             use(model)
+    elif fitted is Identifies.TRANSFORM:
+        with pytest.warns(pcl.ProbclWarning, match="claims no conditional: its loss determines a monotone transform"):
+            use(model)
     else:
         use(model)  # where pytest turns a warning into an error
+
+
+@pytest.mark.parametrize("over", ["u", "v"])
+def test_a_transform_of_the_ratio_cannot_be_regauged(over):
+    model = table_model(normal(6, 4))
+    model.identifies = Identifies.TRANSFORM
+    with pytest.raises(ValueError, match=r"monotone transform .* no gauge to change"):
+        model.regauged(over, U_PRIOR if over == "u" else V_PRIOR)
 
 
 def test_a_regauged_model_has_nothing_left_open():

@@ -21,12 +21,22 @@ PROMISED = [
     "ConditionalLoss",
     "Cosine",
     "DecoderPrior",
+    "ConditionalMMDLoss",
     "EmpiricalPrior",
+    "FGaussian",
+    "FMICLLoss",
     "GaussianPrior",
     "InnerProduct",
     "JointLoss",
+    "JointMMDLoss",
     "L2",
+    "Laplace",
+    "Power",
+    "RINCELoss",
     "Scores",
+    "SigmoidLoss",
+    "SpectralLoss",
+    "SumMixture",
     "WithPotentials",
     "classification",
     "diagnostics",
@@ -90,7 +100,9 @@ def test_the_examples_in_docstrings_run(name: str) -> None:
 def test_there_are_examples_to_run() -> None:
     finder = doctest.DocTestFinder()
     found = [test.name for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
-    assert {"probcl.scores.Scores", "probcl.losses.ConditionalLoss", "probcl.model.BimodalModel"} <= set(found)
+    assert {"probcl.scores.Scores", "probcl.losses.likelihood.ConditionalLoss", "probcl.model.BimodalModel"} <= set(
+        found
+    )
 
 
 def test_the_first_lines_a_user_writes_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +113,10 @@ def test_the_first_lines_a_user_writes_run_as_printed(tmp_path: Path, monkeypatc
     u_few, y_few = u[:8], torch.arange(8) % 4
 
     loss = pcl.ConditionalLoss()(pcl.Scores(z_u, z_v, alignment=pcl.Cosine(), temperature=0.07))
+    assert loss.shape == ()
+    loss = pcl.RINCELoss(q=0.5)(pcl.Scores(z_u, z_v, alignment=pcl.L2(), temperature=0.1, method="tiled"))
+    assert loss.shape == ()
+    loss = pcl.FMICLLoss("pearson", alpha=40)(pcl.Scores(z_u, z_v, alignment=pcl.FGaussian()))
     assert loss.shape == ()
 
     model = pcl.BimodalModel(

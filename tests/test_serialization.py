@@ -25,7 +25,7 @@ VECTORS, LABELS, IMAGES = normal(4, 3).float(), torch.tensor([0, 2, 1, 1]), norm
 
 
 @register
-class Power(nn.Module):
+class Raised(nn.Module):
     """A user's encoder, registered."""
 
     def __init__(self, width: int, exponent: float = 2.0, *, names: tuple[str, ...] = ("a", "b"), **options: Any):
@@ -103,10 +103,10 @@ MODELS: dict[str, tuple[Callable[[], BimodalModel], Tensor, Tensor]] = {
         VECTORS,
         LABELS,
     ),
-    "registered": (lambda: BimodalModel(Power(2, 1.5, names=("c",), extra=[1, None]), Power(2)), VECTORS, VECTORS),
+    "registered": (lambda: BimodalModel(Raised(2, 1.5, names=("c",), extra=[1, None]), Raised(2)), VECTORS, VECTORS),
     "constants that are not saved": (lambda: BimodalModel(Projected(), Linear(3, 2)), VECTORS, VECTORS),
     "modules as arguments": (
-        lambda: BimodalModel(Wrapped(Linear(3, 2), [Power(2), Linear(3, 2)]), Linear(3, 2)),
+        lambda: BimodalModel(Wrapped(Linear(3, 2), [Raised(2), Linear(3, 2)]), Linear(3, 2)),
         VECTORS,
         VECTORS,
     ),
@@ -130,7 +130,7 @@ class TestRoundTrip:
         assert_same(saved(model, tmp_path), model)
 
     def test_a_registered_encoder_keeps_its_arguments(self, tmp_path: Path) -> None:
-        model = BimodalModel(Power(2, exponent=3.0, names=("c",), extra={"depth": 1}), Power(2))
+        model = BimodalModel(Raised(2, exponent=3.0, names=("c",), extra={"depth": 1}), Raised(2))
         loaded = saved(model, tmp_path).encoder_u
         assert (loaded.exponent, list(loaded.names), loaded.options) == (3.0, ["c"], {"extra": {"depth": 1}})
 
@@ -193,7 +193,7 @@ class TestRegister:
         assert to_config(encoder)["arguments"]["hidden"] == [5]
 
     def test_numpy_scalars_are_numbers(self) -> None:
-        config = to_config(Power(2, exponent=np.float64(1.5), count=np.int64(3)))
+        config = to_config(Raised(2, exponent=np.float64(1.5), count=np.int64(3)))
         assert json.loads(json.dumps(config))["arguments"] == {
             "width": 2,
             "exponent": 1.5,
@@ -202,14 +202,14 @@ class TestRegister:
         }
 
     def test_an_argument_json_cannot_hold_costs_no_model(self, tmp_path: Path) -> None:
-        model = BimodalModel(Power(2, function=torch.sin), Power(2))
+        model = BimodalModel(Raised(2, function=torch.sin), Raised(2))
         model.save(tmp_path)
-        with pytest.raises(CheckpointError, match=r"encoder_u is a 'Power'.*arguments that are not JSON values"):
+        with pytest.raises(CheckpointError, match=r"encoder_u is a 'Raised'.*arguments that are not JSON values"):
             BimodalModel.load(tmp_path)
-        assert_same(BimodalModel.load(tmp_path, encoder_u=Power(2, function=torch.sin)), model)
+        assert_same(BimodalModel.load(tmp_path, encoder_u=Raised(2, function=torch.sin)), model)
 
     def test_a_subclass_is_not_taken_for_its_parent(self, tmp_path: Path) -> None:
-        class Wider(Power):
+        class Wider(Raised):
             """Not registered, unlike its parent."""
 
         assert to_config(Wider(2)) == {"class": "Wider", "arguments": None}

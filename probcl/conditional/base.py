@@ -52,7 +52,8 @@ class Conditional(nn.Module, ConditionalDistribution):
     Warns
     -----
     ProbclWarning
-        If the model was fitted by a loss that leaves this conditional open; see `BimodalModel.regauged`.
+        If the model was fitted by a loss that leaves this conditional open; see `BimodalModel.regauged`. Or by one
+        that determines no conditional.
     """
 
     bank: Tensor
@@ -66,6 +67,12 @@ class Conditional(nn.Module, ConditionalDistribution):
             warnings.warn(
                 f"{target}|{given} is not what this model was fitted for: its loss determines "
                 f"{model.identifies.value}. Use model.regauged(over={given!r}, prior=...) first",
+                ProbclWarning,
+                stacklevel=3,
+            )
+        if model.identifies is Identifies.TRANSFORM:
+            warnings.warn(
+                f"this model claims no conditional: its loss determines {model.identifies.value}",
                 ProbclWarning,
                 stacklevel=3,
             )

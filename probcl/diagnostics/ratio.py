@@ -222,7 +222,8 @@ def normalizer_check(
     Raises
     ------
     ValueError
-        If the model's loss leaves open a function of v or of u, or there is a single condition and a constant allowed.
+        If the model's loss leaves open a function of v or of u or determines no log density ratio, or there is a single
+        condition and a constant allowed.
 
     Warns
     -----
@@ -238,6 +239,8 @@ def normalizer_check(
             f"model must determine its normaliser, but its loss leaves it open ({model.identifies.value}); "
             f"check model.regauged(over={fitted!r}, prior=...)"
         )
+    if model.identifies is Identifies.TRANSFORM:
+        raise ValueError(f"model must be of a log density ratio, but its loss determines {model.identifies.value}")
     if constant is None:
         constant = model.identifies is Identifies.RATIO and model.gauge is None
     with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probcl.errors import CheckpointError
 from probcl.frozen import evaluating
-from probcl.losses import ConditionalLoss, Identifies, Loss
+from probcl.losses import ConditionalLoss, Identifies, Loss, loss_of_pairs
 from probcl.model import BimodalModel
 from probcl.randomness import Stream, derive_seed, seed_torch
 from probcl.scores import Scores
@@ -143,7 +143,7 @@ class Trainer:
             seed_torch(seed, self.device)
             self.optimizer.zero_grad()
             scores = self._scores(batch)
-            loss = self.loss(scores)
+            loss = loss_of_pairs(self.loss, scores, batch.u, batch.v)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm or math.inf)
             evaluation = self._evaluate(loss, norm, bound_of=None if first else scores)
@@ -218,7 +218,7 @@ class Trainer:
             for batch in batches:
                 self._interrupt.check()
                 scores = self._scores(batch)
-                loss = self.loss(scores)
+                loss = loss_of_pairs(self.loss, scores, batch.u, batch.v)
                 evaluations.append(self._evaluate(loss, torch.zeros_like(loss), bound_of=scores))
                 self._require_finite(evaluations[-1])
         if not evaluations:

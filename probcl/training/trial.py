@@ -6,7 +6,7 @@ from torch import Tensor
 from probcl.checks import describe
 from probcl.embed import embed
 from probcl.frozen import evaluating
-from probcl.losses import Loss
+from probcl.losses import Loss, loss_of_pairs
 from probcl.model import BimodalModel
 from probcl.training.data import Batch, PairSource, TensorSource
 
@@ -29,7 +29,7 @@ def require_working(model: BimodalModel, loss: Loss, sample: Batch, name: str = 
             raise ValueError(
                 f"encoder_u and encoder_v must return embeddings of one width, got {z_u.shape[1]} and {z_v.shape[1]}"
             )
-        value = loss(model.scores_of_embeddings(z_u, z_v))
+        value = loss_of_pairs(loss, model.scores_of_embeddings(z_u, z_v), batch.u, batch.v)
     if not isinstance(value, Tensor) or value.ndim:
         raise TypeError(f"loss must return a scalar tensor, got {describe(value)}")
 

@@ -1,39 +1,13 @@
-"""Losses: what is minimised so that the scores become the logarithm of the density ratio.
-
-Every loss takes a `probcl.Scores` of matched pairs, (u_i, v_i) on its diagonal, and returns a scalar.
-"""
+"""The likelihoods of the two conditionals, and of the joint law."""
 
 import math
-from enum import Enum
-from numbers import Real
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from probcl.checks import describe
+from probcl.losses.base import Identifies, Loss, identified_by_conditionals, require_pairs, require_weights
 from probcl.scores import Scores
-
-
-class Identifies(Enum):
-    """What the minimiser of a loss determines of log dμ/(dμ_u dμ_v), and so which conditionals may be trusted."""
-
-    RATIO = "the log density ratio up to a constant"
-    RATIO_UP_TO_V = "the log density ratio up to a function of v: u|v is determined, v|u is not"
-    RATIO_UP_TO_U = "the log density ratio up to a function of u: v|u is determined, u|v is not"
-
-
-class Loss(nn.Module):
-    """Base class: ``loss(scores)`` is a scalar to be minimised."""
-
-    @property
-    def identifies(self) -> Identifies:
-        """What the minimiser determines of the log density ratio."""
-        raise NotImplementedError
-
-    def forward(self, scores: Scores) -> Float[Tensor, ""]:
-        """Return the loss of a batch of matched pairs."""
-        raise NotImplementedError
 
 
 class ConditionalLoss(Loss):
@@ -65,16 +39,12 @@ class ConditionalLoss(Loss):
 
     def __init__(self, lambda_u: float = 1.0, lambda_v: float = 1.0, *, diagonal: bool = True) -> None:
         super().__init__()
-        self.lambda_u, self.lambda_v = _require_weight("lambda_u", lambda_u), _require_weight("lambda_v", lambda_v)
-        if self.lambda_u + self.lambda_v == 0:
-            raise ValueError("lambda_u and lambda_v must not both be zero")
+        self.lambda_u, self.lambda_v = require_weights(lambda_u, lambda_v)
         self.diagonal = diagonal
 
     @property
     def identifies(self) -> Identifies:
-        if self.lambda_v == 0:
-            return Identifies.RATIO_UP_TO_V
-        return Identifies.RATIO_UP_TO_U if self.lambda_u == 0 else Identifies.RATIO
+        return identified_by_conditionals(self.lambda_u, self.lambda_v)
 
     def forward(self, scores: Scores) -> Float[Tensor, ""]:
         require_pairs(scores)
@@ -122,23 +92,3 @@ class JointLoss(Loss):
 
     def extra_repr(self) -> str:
         return "" if self.diagonal else "diagonal=False"
-
-
-def require_pairs(scores: Scores) -> None:
-    """Raise unless these are `Scores` (`TypeError`) of at least two matched pairs (`ValueError`)."""
-    if not isinstance(scores, Scores):
-        raise TypeError(f"a loss takes Scores, as in loss(Scores(z_u, z_v)), got {describe(scores)}")
-    n, m = scores.shape
-    if n != m:
-        raise ValueError(f"a loss needs matched pairs, as many u as v, got scores of shape {scores.shape}")
-    if n < 2:
-        raise ValueError("a contrastive loss needs at least two pairs, got one")
-
-
-def _require_weight(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
-    weight = float(value)
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"{name} must be finite and not negative, got {weight}")
-    return weight

@@ -1,0 +1,165 @@
+"""Alignments that are functions of the distance |x − y|: the log-kernels of Kernel-InfoNCE and of f-MICL.
+
+Each is a link on the one matrix product of `probcl.L2`, −½|x − y|², so that every reduction carries them out as it does
+the others. A distance of zero has no direction: there the gradient is zero, and nothing is divided by it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probcl.alignment import L2, Alignment, Factors, Potentials, unit
+from probcl.checks import require_positive
+from probcl.serialization import register
+
+_L2 = L2()
+
+
+class DistanceAlignment(Alignment):
+    """Base class: subclasses define `link`, a function of −½|x − y|²."""
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        return _L2.factorize(x, y)
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return self.link(_L2.matched(x, y))
+
+
+@register
+class Laplace(DistanceAlignment):
+    """−|x − y|, the logarithm of the Laplace kernel (Tan et al. 2024, arXiv 2303.15103, Kernel-InfoNCE with γ = 1)."""
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return -distance_power(product, 1.0)
+
+
+@register
+class Power(DistanceAlignment):
+    """−|x − y|^γ: Gaussian for γ = 2, Laplace for 1, "exponential" for ½ (Tan et al. 2024, arXiv 2303.15103).
+
+    exp(−|x − y|^γ / τ) is a positive definite kernel for γ ≤ 2. On embeddings of unit length γ = 2 at τ is `Cosine` at
+    τ/2 up to a constant.
+
+    Parameters
+    ----------
+    gamma
+        The exponent γ > 0.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        require_positive("gamma", gamma)
+        self.gamma = float(gamma)
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return -distance_power(product, self.gamma)
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma:g}"
+
+
+@register
+class SumMixture(DistanceAlignment):
+    """log(e^{−|x−y|²/τ₂} + e^{−|x−y|/τ₁}): the sum of a Gaussian and a Laplace kernel.
+
+    It is the "simple sum" of Kernel-InfoNCE (Tan et al. 2024, arXiv 2303.15103).
+
+    The components have temperatures of their own, so use it with a temperature of one in `Scores`: any other raises the
+    sum to a power.
+
+    The public code of the paper adds the *losses* of the two kernels instead. That is another objective, and
+    is written ``λ * loss(Scores(u, v, Laplace(), tau_1)) + (1 - λ) * loss(Scores(u, v, Power(2), tau_2))``.
+
+    Parameters
+    ----------
+    tau_2, tau_1
+        Temperatures of the Gaussian and of the Laplace component.
+    learnable
+        Whether they are learned, through their logarithms.
+    """
+
+    def __init__(self, tau_2: float = 0.2, tau_1: float = 0.2, learnable: bool = False) -> None:
+        super().__init__()
+        require_positive("tau_2", tau_2)
+        require_positive("tau_1", tau_1)
+        logs = torch.tensor([math.log(tau_2), math.log(tau_1)])
+        self.learnable = learnable
+        self.fixed = (float(tau_2), float(tau_1))
+        if learnable:
+            self.log_temperatures = nn.Parameter(logs)
+
+    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        tau_2, tau_1 = self.log_temperatures.exp().to(product) if self.learnable else self.fixed
+        return torch.logaddexp(2 * product / tau_2, -distance_power(product, 1.0) / tau_1)
+
+    def extra_repr(self) -> str:
+        tau_2, tau_1 = self.log_temperatures.detach().exp().tolist() if self.learnable else self.fixed
+        return f"tau_2={tau_2:.4g}, tau_1={tau_1:.4g}" + (", learnable=True" if self.learnable else "")
+
+
+@register
+class FGaussian(Alignment):
+    """log μ − |x − y|²/2σ² of embeddings brought to unit length: the logarithm of f-MICL's Gaussian G.
+
+    f-MICL (Lu et al. 2023, arXiv 2402.10150) calls f′(G), G = μ e^{−|x−y|²/2σ²}, the similarity. Here f′ belongs to
+    `probcl.FMICLLoss`, which takes every score for the logarithm of a density ratio. So the score keeps the meaning
+    that it has everywhere in this package, and f-MICL works with any alignment, this alignment with any loss.
+
+    If one of a pair is uniform on the sphere and the other von Mises-Fisher about it with concentration 1/σ², this *is*
+    the log density ratio, for the right μ.
+
+    Parameters
+    ----------
+    mu, sigma
+        μ and σ; by default 1 and 1/√2, as in the paper.
+    learnable
+        Whether they are learned, through their logarithms.
+
+    Raises
+    ------
+    ValueError
+        On use, if an embedding is the zero vector.
+    """
+
+    def __init__(self, mu: float = 1.0, sigma: float = math.sqrt(0.5), learnable: bool = False) -> None:
+        super().__init__()
+        require_positive("mu", mu)
+        require_positive("sigma", sigma)
+        self.learnable = learnable
+        self.fixed = (math.log(mu), float(sigma))
+        if learnable:
+            self.log_mu = nn.Parameter(torch.tensor(math.log(mu)))
+            self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        return _L2.factorize(*self._scaled(x, y))
+
+    def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
+        return Potentials(row=x.new_zeros(len(x)) + self._log_mu_sigma()[0])
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return _L2.matched(*self._scaled(x, y)) + self._log_mu_sigma()[0]
+
+    def _scaled(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> tuple[Tensor, Tensor]:
+        sigma = self._log_mu_sigma()[1]
+        return unit(x, "first", "FGaussian") / sigma, unit(y, "second", "FGaussian") / sigma
+
+    def _log_mu_sigma(self) -> tuple[float | Tensor, float | Tensor]:
+        return (self.log_mu, self.log_sigma.exp()) if self.learnable else self.fixed
+
+    def extra_repr(self) -> str:
+        log_mu, sigma = (float(torch.as_tensor(value).detach()) for value in self._log_mu_sigma())
+        return f"mu={math.exp(log_mu):.4g}, sigma={sigma:.4g}" + (", learnable=True" if self.learnable else "")
+
+
+def distance_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Tensor, "*shape"]:
+    """Return |x − y|^γ from −½|x − y|²; zero, and of gradient zero, where the distance is zero or all but."""
+    limits = torch.finfo(product.dtype)
+    square = -2 * product
+    # Far below any rounding of a product, and far enough above zero for the powers in the gradient.
+    apart = square > min(limits.tiny**0.5, limits.eps**2)
+    safe = torch.where(apart, square, 1.0)
+    power = safe.sqrt() if gamma == 1 else safe ** (gamma / 2)
+    return torch.where(apart, power, 0.0)

@@ -1,0 +1,80 @@
+"""What every loss is: a scalar of the scores of matched pairs, that says what its minimiser determines."""
+
+import math
+from enum import Enum
+from numbers import Real
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from probcl.checks import describe
+from probcl.scores import Scores
+
+
+class Identifies(Enum):
+    """What the minimiser of a loss determines of log dμ/(dμ_u dμ_v), and so which conditionals may be trusted."""
+
+    RATIO = "the log density ratio up to a constant"
+    RATIO_UP_TO_V = "the log density ratio up to a function of v: u|v is determined, v|u is not"
+    RATIO_UP_TO_U = "the log density ratio up to a function of u: v|u is determined, u|v is not"
+    TRANSFORM = "a monotone transform of the density ratio, not its logarithm: no conditional is determined"
+
+
+class Loss(nn.Module):
+    """Base class: ``loss(scores)`` is a scalar to be minimised."""
+
+    @property
+    def identifies(self) -> Identifies:
+        """What the minimiser determines of the log density ratio."""
+        raise NotImplementedError
+
+    def forward(self, scores: Scores) -> Float[Tensor, ""]:
+        """Return the loss of a batch of matched pairs."""
+        raise NotImplementedError
+
+    def given(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> "Loss":
+        """Return this loss for the batch of pairs (u_i, v_i) themselves, for losses that look beyond the scores."""
+        return self
+
+
+def loss_of_pairs(
+    loss: Loss, scores: Scores, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]
+) -> Float[Tensor, ""]:
+    """Return the loss of pairs and their scores; what is no `Loss`, but a module all the same, sees the scores only."""
+    return (loss.given(u, v) if isinstance(loss, Loss) else loss)(scores)
+
+
+def identified_by_conditionals(lambda_u: float, lambda_v: float) -> Identifies:
+    """Return what a sum of two losses determines of which the first fits u|v only and the second v|u only."""
+    if lambda_v == 0:
+        return Identifies.RATIO_UP_TO_V
+    return Identifies.RATIO_UP_TO_U if lambda_u == 0 else Identifies.RATIO
+
+
+def require_pairs(scores: Scores) -> None:
+    """Raise unless these are `Scores` (`TypeError`) of at least two matched pairs (`ValueError`)."""
+    if not isinstance(scores, Scores):
+        raise TypeError(f"a loss takes Scores, as in loss(Scores(z_u, z_v)), got {describe(scores)}")
+    n, m = scores.shape
+    if n != m:
+        raise ValueError(f"a loss needs matched pairs, as many u as v, got scores of shape {scores.shape}")
+    if n < 2:
+        raise ValueError("a contrastive loss needs at least two pairs, got one")
+
+
+def require_weights(lambda_u: object, lambda_v: object) -> tuple[float, float]:
+    """Return the weights of u|v and v|u if they are finite, not negative, and not both zero."""
+    weights = require_weight("lambda_u", lambda_u), require_weight("lambda_v", lambda_v)
+    if sum(weights) == 0:
+        raise ValueError("lambda_u and lambda_v must not both be zero")
+    return weights
+
+
+def require_weight(name: str, value: object) -> float:
+    """Return a number that is finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    weight = float(value)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {weight}")
+    return weight

@@ -1,0 +1,55 @@
+"""SigLIP's loss: every pair a yes or no of its own."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from probcl.checks import describe
+from probcl.losses.base import Identifies, Loss, require_pairs
+from probcl.scores import Scores
+
+
+class SigmoidLoss(Loss):
+    r"""Logistic regression of matched against unmatched pairs (Zhai et al. 2023, arXiv 2303.15343, SigLIP).
+
+    .. math:: L = E_μ \log(1 + e^{-(s + b)}) + (n - 1)\, E_{μ_u ⊗ μ_v} \log(1 + e^{s + b})
+
+    with the means over i = j and over i ≠ j: a sum over all n² pairs, over n, as in the paper.
+
+    The minimiser is s = log r − b − log(n − 1), r = dμ/(dμ_u dμ_v): the log density ratio, and its constant too since
+    b is known. At n = 2 and b = 0 the population value 2 log 2 − L is a lower bound of twice the Jensen-Shannon
+    divergence of μ from μ_u ⊗ μ_v; for larger batches, of a skewed one. It bounds no mutual information.
+
+    Parameters
+    ----------
+    bias
+        b, to start with. The paper's −10 goes with its temperature of 0.1 and batches of thousands; −log(n − 1) makes
+        the untrained score zero right on average.
+    learnable
+        Whether b is learned.
+    """
+
+    def __init__(self, bias: float = -10.0, learnable: bool = True) -> None:
+        super().__init__()
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise TypeError(f"bias must be a number, got {describe(bias)}")
+        if not math.isfinite(bias):
+            raise ValueError(f"bias must be finite, got {bias}")
+        self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=learnable)
+
+    @property
+    def identifies(self) -> Identifies:
+        return Identifies.RATIO
+
+    def forward(self, scores: Scores) -> Float[Tensor, ""]:
+        require_pairs(scores)
+        count, of_pairs = scores.shape[0], scores.diagonal()
+        # A bias of the rows, not a term of the function, so that tiles can give it its gradient.
+        logits = scores.shifted(bias_u=self.bias.to(of_pairs).expand(count))
+        return softplus(-logits.diagonal()).mean() + (count - 1) * logits.mean(softplus, diagonal=False)
+
+    def extra_repr(self) -> str:
+        return f"bias={float(self.bias):.4g}" + ("" if self.bias.requires_grad else ", learnable=False")
