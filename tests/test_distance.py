@@ -127,7 +127,7 @@ class TestParameters:
 
 def alignment_values(alignment: Alignment) -> list[float]:
     """The positive parameters an alignment is made with, as they are now."""
-    return [math.exp(value) for parameter in alignment.parameters() for value in parameter.detach().reshape(-1).tolist()]
+    return torch.cat([parameter.detach().reshape(-1) for parameter in alignment.parameters()]).exp().tolist()
 
 
 class TestSinglePrecision:
@@ -162,3 +162,25 @@ class TestSinglePrecision:
             found.append((value.detach(), *torch.autograd.grad(value, leaf)))
         for got, expected in zip(*found, strict=True):
             assert (got.double() - expected).norm() <= 1e-5 * expected.norm()
+
+    def test_subtracting_the_diagonal_would_not_do(self) -> None:
+        """As in Kernel-InfoNCE's public code: the kernel's own 1 swallows what is left of the others at τ = 0.02."""
+        z = normal(64, 8, dtype=F32)
+        z = (z / z.norm(dim=1, keepdim=True)).requires_grad_()
+        kernel = (Laplace()(z, z) / 0.02).exp()
+        naive = (kernel.sum(1) - kernel.diagonal()).log().mean()
+        ours = Scores(z, z, Laplace(), 0.02).logsumexp(dim=1, diagonal=False).mean()
+        assert not naive.isfinite()
+        assert ours.isfinite()
+        assert torch.autograd.grad(ours, z)[0].isfinite().all()
+
+    @pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
+    def test_unmatched_points_at_a_small_distance_are_off_by_epsilon_over_it(self, gap: float) -> None:
+        """What a matrix product costs; matched pairs are subtracted before they are squared, and do not pay it."""
+        x = normal(64, 16, dtype=F32)
+        x = x / x.norm(dim=1, keepdim=True)
+        y = x + gap * torch.nn.functional.normalize(normal(64, 16, seed=1, dtype=F32), dim=1)
+        exact = Laplace().matched(x.double(), y.double())
+        error = (Laplace()(x, y).diagonal() - exact).abs().max()
+        assert error <= 2 * torch.finfo(F32).eps / gap
+        assert_close(Laplace().matched(x, y).double(), exact, rtol=1e-6, atol=0)

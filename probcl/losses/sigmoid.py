@@ -52,4 +52,4 @@ class SigmoidLoss(Loss):
         return softplus(-logits.diagonal()).mean() + (count - 1) * logits.mean(softplus, diagonal=False)
 
     def extra_repr(self) -> str:
-        return f"bias={float(self.bias):.4g}" + ("" if self.bias.requires_grad else ", learnable=False")
+        return f"bias={float(self.bias.detach()):.4g}" + ("" if self.bias.requires_grad else ", learnable=False")
