@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import ALLOWED, DIVERGENCES, f_micl
 from scipy.integrate import quad
-from scipy.optimize import linprog
 from scipy.stats import vonmises_fisher
 from small_models import normal, seeded
+from test_losses import scores_of_table
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.testing import assert_close
@@ -30,14 +30,9 @@ from probcl import (
     SigmoidLoss,
     SpectralLoss,
 )
-from probcl.losses import EnergyKernel, GaussianKernel, Identifies, LaplaceKernel, median_distance
+from probcl.losses import EnergyKernel, GaussianKernel, Identifies, LaplaceKernel
 
 F64 = torch.float64
-
-
-def of_table(table: Tensor) -> Scores:
-    """Scores whose matrix is the given one."""
-    return Scores(torch.eye(len(table), dtype=table.dtype), table.mT)
 
 
 def hessian_of(function, at: Tensor) -> Tensor:
@@ -179,7 +174,10 @@ class TestFMICL:
 
     def test_pearson_with_the_score_for_the_ratio_is_the_spectral_loss(self) -> None:
         ratio = normal(6, 6).exp()
-        pearson, spectral = f_micl(ALLOWED["pearson"])(of_table(ratio.log())), SpectralLoss()(of_table(ratio))
+        pearson, spectral = (
+            f_micl(ALLOWED["pearson"])(scores_of_table(ratio.log())),
+            SpectralLoss()(scores_of_table(ratio)),
+        )
         # −L_f = 2E⁺u − E u² − 1: the constant is −1, not the printed −3 (LOSSES.md c).
         assert_close(-pearson, -spectral - 1)
 
@@ -267,89 +265,6 @@ class TestDiscreteLaw:
             assert loss.identifies is Identifies.TRANSFORM
 
 
-class TestRINCE:
-    @given(st.integers(2, 9), st.integers(0, 1000), st.floats(0.1, 4))
-    def test_q_zero_is_infonce_plus_log_lambda(self, n: int, seed: int, scale: float) -> None:
-        scores = of_table(scale * normal(n, n, seed=seed))
-        infonce = ConditionalLoss()(scores) + math.log(n)
-        assert_close(RINCELoss(0, 0.05)(scores), infonce + math.log(0.05), rtol=1e-12, atol=1e-12)
-        assert_close(RINCELoss(0)(scores), ConditionalLoss()(scores), rtol=1e-12, atol=1e-12)
-
-    def test_value_and_gradient_tend_to_infonce(self) -> None:
-        table = normal(6, 6).requires_grad_()
-        near, limit = (RINCELoss(q)(of_table(table)) for q in (1e-12, 0))
-        assert abs(near - limit) < 1e-10
-        difference = torch.autograd.grad(near, table)[0] - torch.autograd.grad(limit, table)[0]
-        assert difference.abs().max() < 1e-10
-
-    @given(st.integers(2, 7), st.integers(0, 1000), st.floats(0.01, 1), st.floats(1e-3, 0.2))
-    def test_is_the_printed_formula(self, n: int, seed: int, q: float, lam: float) -> None:
-        table = normal(n, n, seed=seed)
-        e = table.exp()
-        rows = -(e.diagonal() ** q) / q + (lam * e.sum(1)) ** q / q
-        columns = -(e.diagonal() ** q) / q + (lam * e.sum(0)) ** q / q
-        assert_close(RINCELoss(q, lam)(of_table(table)), (rows + columns).mean() / 2, rtol=1e-10, atol=1e-10)
-        assert_close(RINCELoss(q, lam, lambda_u=0, lambda_v=2)(of_table(table)), rows.mean(), rtol=1e-10, atol=1e-10)
-
-    @given(st.integers(2, 7), st.integers(0, 1000))
-    def test_q_one_is_linear_in_the_exponentials_and_its_gradient_too(self, n: int, seed: int) -> None:
-        table, lam = normal(n, n, seed=seed).requires_grad_(), 0.3 / n
-        e = table.exp()
-        plain = -(1 - lam) * e.diagonal().sum() / n + lam * (e.sum() - e.diagonal().sum()) / n
-        value = RINCELoss(1, lam)(of_table(table))
-        assert_close(value, plain, rtol=1e-12, atol=1e-12)
-        found, expected = (torch.autograd.grad(part, table)[0] for part in (value, plain))
-        assert_close(found, expected, rtol=1e-10, atol=1e-12)
-
-    @given(st.integers(2, 8), st.integers(0, 1000), st.floats(0, 1))
-    def test_shuffling_pairs_scales_it_at_q_one_and_changes_nothing_else(self, n: int, seed: int, noise: float) -> None:
-        """With λ = 1/n: the mean over all rotations of the partners is zero, as for a loss blind to labels."""
-        table, loss = normal(n, n, seed=seed), RINCELoss(1)
-        rotated = torch.stack([loss(of_table(table.roll(k, dims=1))) for k in range(n)])
-        clean = rotated[0]
-        expected_under_noise = (1 - noise) * clean + noise * rotated.mean()
-        assert_close(expected_under_noise, (1 - noise) * clean, rtol=1e-12, atol=1e-12)
-        infonce = torch.stack([ConditionalLoss()(of_table(table.roll(k, dims=1))) for k in range(n)])
-        assert infonce.mean() > 0
-
-    def test_is_below_the_wasserstein_distance_on_200_random_problems(self) -> None:
-        """−L ≤ (1 − λ) Lip(e^{qs})/q · W₁(matched, unmatched), λ = 1/n; tight for none, violated by none."""
-        generator = np.random.default_rng(5)
-        fullest = 0.0
-        for problem in range(200):
-            n = int(generator.integers(2, 6))
-            x, y = generator.normal(size=(n, 2)), generator.normal(size=(n, 2))
-            table = generator.uniform(0.2, 2) * torch.tensor(generator.normal(size=(n, n)))
-            if problem % 2:  # a score that knows the distance, so that the bound has something to bound
-                table = -torch.cdist(torch.tensor(x), torch.tensor(x)) * generator.uniform(0.2, 2)
-            q = float(generator.choice([0.25, 0.5, 1.0]))
-            points = np.array([[*x[i], *y[j]] for i in range(n) for j in range(n)])
-            costs = np.linalg.norm(points[:, None] - points[None], axis=-1)
-            matched = np.eye(n).ravel() / n
-            unmatched = (1 - np.eye(n)).ravel() / (n * (n - 1))
-            values = (q * table).exp().numpy().ravel()
-            apart = costs > 0
-            lipschitz = (np.abs(values[:, None] - values[None])[apart] / costs[apart]).max()
-            bound = (1 - 1 / n) * lipschitz / q * wasserstein(costs, matched, unmatched)
-            value = -float(RINCELoss(q, lambda_u=0, lambda_v=2)(of_table(table)))
-            assert value <= bound + 1e-9
-            fullest = max(fullest, value / bound)
-        assert fullest > 0.2
-
-
-def wasserstein(costs: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
-    """Optimal transport between laws on the same points, by linear programming."""
-    rows, columns = np.flatnonzero(p), np.flatnonzero(q)
-    marginals = np.concatenate(
-        [np.kron(np.eye(len(rows)), np.ones(len(columns))), np.kron(np.ones(len(rows)), np.eye(len(columns)))]
-    )
-    result = linprog(
-        costs[np.ix_(rows, columns)].ravel(), A_eq=marginals, b_eq=np.concatenate([p[rows], q[columns]]), method="highs"
-    )
-    assert result.status == 0
-    return float(result.fun)
-
-
 class TestSigmoid:
     def test_is_the_papers_pseudo_code(self) -> None:
         z_u, z_v, n, bias = normal(7, 3), normal(7, 3, seed=1), 7, -1.5
@@ -376,62 +291,3 @@ class TestSigmoid:
         softplus = torch.nn.functional.softplus
         value = (p * softplus(-(best + bias)) + (n - 1) * q * softplus(best + bias)).sum()
         assert_close(torch.autograd.grad(value, best)[0], torch.zeros(5, dtype=F64), rtol=0, atol=1e-6)
-
-
-class TestMMD:
-    def test_conditional_is_the_mmd_of_every_conditional_to_its_point(self) -> None:
-        u, v = normal(6, 2, seed=2), normal(6, 3, seed=3)
-        scores, kernel = Scores(normal(6, 3), normal(6, 3, seed=1)), GaussianKernel(0.9)
-        gram, s = kernel(u), scores.matrix()
-        total = 0.0
-        for j in range(6):
-            law = s[:, j].softmax(0)
-            signed = law - one_hot(torch.tensor(j), 6)
-            total += float(0.5 * signed @ gram @ signed - 0.5 * gram[j, j]) / 6
-        found = ConditionalMMDLoss(2, 0, kernel_u=kernel).given(u, v)(scores)
-        assert float(found) == pytest.approx(total, rel=1e-12)
-
-    def test_the_energy_kernel_makes_it_the_energy_score(self) -> None:
-        u, v, scores = normal(6, 2, seed=2), normal(6, 3, seed=3), Scores(normal(6, 3), normal(6, 3, seed=1))
-        distances, s = torch.cdist(u, u), scores.matrix()
-        laws = s.softmax(0)
-        scored = sum(laws[:, j] @ distances[:, j] - 0.5 * laws[:, j] @ distances @ laws[:, j] for j in range(6)) / 6
-        constant = 1.5 * (u - u.mean(0)).norm(dim=1).mean()
-        found = ConditionalMMDLoss(2, 0, kernel_u=EnergyKernel()).given(u, v)(scores)
-        assert_close(found, scored - constant, rtol=1e-12, atol=1e-12)
-
-    def test_joint_is_the_double_sum_over_pairs(self) -> None:
-        u, v, n = normal(4, 2, seed=2), normal(4, 3, seed=3), 4
-        scores, kernel = Scores(normal(n, 3), normal(n, 3, seed=1)), LaplaceKernel(1.1)
-        p, of_u, of_v = scores.matrix().flatten().softmax(0).view(n, n), kernel(u), kernel(v)
-        indices = list(itertools.product(range(n), repeat=2))
-        own = sum(p[i, j] * p[k, m] * of_u[i, k] * of_v[j, m] for i, j in indices for k, m in indices)
-        cross = sum(p[i, j] * of_u[i, k] * of_v[j, k] for i, j in indices for k in range(n)) / n
-        assert_close(JointMMDLoss(kernel, kernel).given(u, v)(scores), own - 2 * cross)
-
-    @pytest.mark.parametrize("kernel", [GaussianKernel(), LaplaceKernel(), EnergyKernel()])
-    def test_kernels_are_positive_definite_take_any_shape_and_no_gradient(self, kernel) -> None:
-        x = normal(8, 2, 3).requires_grad_()
-        gram = kernel(x)
-        assert not gram.requires_grad
-        assert torch.linalg.eigvalsh(gram).min() > 0
-        assert_close(gram, kernel(x.flatten(1)))
-        assert kernel(torch.arange(5)).dtype == torch.float32
-        shifted = kernel(x + 10)
-        assert_close(shifted, gram)
-
-    def test_the_bandwidth_is_the_median_distance(self) -> None:
-        x = torch.tensor([[0.0], [1.0], [3.0]])
-        assert median_distance(x) == 2.0
-        assert median_distance(torch.ones(4, 2)) == 1.0
-        assert_close(GaussianKernel()(x), GaussianKernel(2.0)(x))
-        assert_close(LaplaceKernel(2.0)(x)[0, 1], torch.tensor(math.exp(-0.5)))
-
-    def test_needs_the_pairs(self) -> None:
-        scores = Scores(normal(5, 2), normal(5, 2))
-        for loss in (ConditionalMMDLoss(), JointMMDLoss()):
-            with pytest.raises(ValueError, match=r"needs the pairs themselves: loss.given\(u, v\)\(scores\)"):
-                loss(scores)
-            with pytest.raises(ValueError, match="the loss must be given the 5 pairs of the scores, got 4"):
-                loss.given(normal(4, 2), normal(4, 2))(scores)
-            assert loss.grams is None

@@ -18,7 +18,7 @@ from probcl.losses.base import (
     require_pairs,
     require_weights,
 )
-from probcl.losses.continuation import continued
+from probcl.losses.continuation import continued, largest_exponent
 from probcl.scores import Scores
 
 # (λn)^q from which two towers run to opposite poles: 3.2 (q = ½) and 2.6 (q = 1) did, in LOSSES.md's digits.
@@ -30,8 +30,8 @@ class RINCELoss(Loss):
 
     .. math:: L = -\frac{e^{q s^+}}{q} + \frac{(λ \sum_j e^{s_j})^q}{q}
 
-    for a pair s⁺ among n candidates s_j, itself included. It is computed as (expm1(q l) − expm1(q s⁺))/q with
-    l = log λ + log Σ_j e^{s_j}, of which q = 0 is the limit: InfoNCE + log λ. For q = 1 and λ = 1/n it is
+    for a pair s⁺ among n candidates s_j, itself included. It is computed from l = log λ + log Σ_j e^{s_j} as
+    e^{q s⁺} expm1(q (l − s⁺))/q, of which q = 0 is the limit: InfoNCE + log λ. For q = 1 and λ = 1/n it is
     symmetric: shuffling a fraction η of the pairs multiplies its expectation by 1 − η and moves no minimum.
 
     For q = 0 it determines what `ConditionalLoss` does. For q > 0 it does not determine the log density ratio. For
@@ -39,7 +39,8 @@ class RINCELoss(Loss):
     e^s ∝ r^{1/(1−q)}, r = dμ/(dμ_u dμ_v): conditionals of such scores are too sharp, and 1 − q times the score is the
     log ratio up to a function of u. For q = 1 the score only has to be largest where r is. So the model claims no
     conditional (`Identifies.TRANSFORM`). −L is no bound of the mutual information; for λ = 1/n,
-    −E L ≤ Lip(e^{qs})/q · (1 − λ) W₁, the Wasserstein distance of matched from unmatched pairs (Theorem 1 for q = 1).
+    −E L ≤ Lip(e^{qs})/q · (1 − λ) W₁, the Wasserstein distance of matched from unmatched pairs (for q = 1 the paper's
+    bound).
 
     Exponentials that would overflow are continued by their tangents (`probcl.losses.continuation`).
 
@@ -84,11 +85,16 @@ class RINCELoss(Loss):
         return loss
 
     def _direction(self, scores: Scores, dim: Literal[0, 1], log_lam: float) -> Float[Tensor, ""]:
-        if self.q == 0:
-            return scores.diagonal_nll(dim).mean() + log_lam
-        matched = scores.diagonal()
-        transform = continued(lambda x: torch.expm1(self.q * x) / self.q, (0, self.q), matched.dtype)
-        return (transform(scores.logsumexp(dim) + log_lam) - transform(matched)).mean()
+        margin, matched, q = scores.diagonal_nll(dim) + log_lam, scores.diagonal(), self.q
+        if q == 0:
+            return margin.mean()
+        larger, limit = matched + margin.relu(), largest_exponent(matched.dtype) / q
+        # The larger exponential times a difference from one, so that nothing cancels where both are small ...
+        rising, falling = torch.expm1(-q * margin.clamp(min=0)), torch.expm1(q * margin.clamp(max=0))
+        exact = (q * larger.clamp(max=limit)).exp() * torch.where(margin > 0, -rising, falling)
+        # ... or the difference of their tangents, where it would overflow.
+        tangent = continued(lambda x: (q * x).exp(), (0, q), matched.dtype)
+        return (torch.where(larger < limit, exact, tangent(matched + margin) - tangent(matched)) / q).mean()
 
     def _warn_of_collapse(self, candidates: float) -> None:
         if candidates**self.q > _COLLAPSE:
