@@ -85,9 +85,12 @@ class RINCELoss(Loss):
         return loss
 
     def _direction(self, scores: Scores, dim: Literal[0, 1], log_lam: float) -> Float[Tensor, ""]:
-        margin, matched, q = scores.diagonal_nll(dim) + log_lam, scores.diagonal(), self.q
-        if q == 0:
-            return margin.mean()
+        if self.q == 0:
+            return scores.diagonal_nll(dim).mean() + log_lam
+        matched, q = scores.diagonal(), self.q
+        # l − s⁺ as in `Scores.diagonal_nll`, but not by softplus, whose gradient takes a product that overflows here.
+        others = scores.logsumexp(dim, diagonal=False) - matched
+        margin = torch.logaddexp(others, torch.zeros_like(others)) + log_lam
         larger, limit = matched + margin.relu(), largest_exponent(matched.dtype) / q
         # The larger exponential times a difference from one, so that nothing cancels where both are small ...
         rising, falling = torch.expm1(-q * margin.clamp(min=0)), torch.expm1(q * margin.clamp(max=0))
