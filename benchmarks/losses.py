@@ -34,7 +34,9 @@ def main() -> None:
     rows: list[Row] = []
     for d in arguments.width:
         for n in arguments.pairs:
-            losses = {"probcl": ours} if arguments.alone else peers(n, compiled=not arguments.no_compile)
+            losses: dict[str, Loss] = {"probcl": ours}
+            if not arguments.alone:
+                losses = peers(n, compiled=not arguments.no_compile)
             rows += _rows(n, d, _measure(n, d, losses, arguments.repeats, device))
     publish("The conditional loss and its gradient", rows, "alone" if arguments.alone else "losses", device, NOTE)
     if not arguments.alone:
