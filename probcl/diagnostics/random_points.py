@@ -39,7 +39,7 @@ class TARP(Coverage):
     def excess(self) -> Float[Tensor, " D"]:
         """¼ − mean |value − ½|: positive for a posterior too wide, negative for one too sure or biased.
 
-        The TARP curve of a posterior of the wrong width is S-shaped, so that the area under it shows nothing. This is so
+        The TARP curve of a posterior of the wrong width is S-shaped: the area under it shows nothing. This is so
         for references drawn without regard to the posterior, the default. Those at its centre give a curve of another
         shape: read that, and the p-value.
         """
