@@ -27,7 +27,6 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-
 def off_diagonal(matrix: Tensor, dim: int | None) -> Tensor:
     """The entries beside the diagonal, with the axis that is reduced last."""
     n = len(matrix)
