@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from probcl.alignment import Alignment, InnerProduct, require_alignment
 from probcl.checks import describe, require_count, require_tensor
@@ -109,9 +110,13 @@ class BimodalModel(nn.Module):
         z_v: Float[Tensor, "m d"],
         bias_u: Float[Tensor, " n"] | None = None,
         bias_v: Float[Tensor, " m"] | None = None,
+        group: dist.ProcessGroup | None = None,
     ) -> Scores:
-        """Return the scores of embeddings, in the model's gauge, with further biases for rows and columns."""
-        scores = Scores(z_u, z_v, self.alignment, self.temperature(), bias_u=bias_u, bias_v=bias_v)
+        """Return the scores of embeddings, in the model's gauge, with further biases for rows and columns.
+
+        With a `group` these are the embeddings and biases of this rank, and the scores those of all (see `Scores`).
+        """
+        scores = Scores(z_u, z_v, self.alignment, self.temperature(), bias_u=bias_u, bias_v=bias_v, group=group)
         if self.gauge is None:
             return scores
         return scores.shifted(bias_u=self.gauge_bias("u", z_u), bias_v=self.gauge_bias("v", z_v))

@@ -21,12 +21,18 @@ class Stream(IntEnum):
     ORDER = 1
     DATA = 2
     MODEL = 3
+    RANK = 4
 
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:
     """Return the seed of a position (an epoch, a step) in a stream."""
     sequence = np.random.SeedSequence(seed, spawn_key=(stream, *position))
     return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """Return the seed of what each of several ranks draws on its own; the first one's is the seed itself."""
+    return derive_seed(seed, Stream.RANK, rank) if rank else seed
 
 
 def generator(seed: int, stream: Stream, *position: int) -> torch.Generator:

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch import distributed as dist
 from torch.nn.functional import softplus
 
 from probcl.alignment import Alignment, InnerProduct, require_alignment
 from probcl.checks import describe, require_count, require_embeddings, require_positive, require_tensor
+from probcl.distributed import share_out
 from probcl.kernels import KERNELS, Kernel, ScoreTerms
 from probcl.kernels.base import Dim
+from probcl.kernels.sharded import ShardedKernel
+from probcl.kernels.triton_kernel import can_fuse
 
 # torch's softplus(x) returns x above its threshold; its default, 20, costs float64 half of its digits (e⁻²⁰ = 2e-9).
 _SOFTPLUS_LINEAR_ABOVE = 50
@@ -20,7 +24,10 @@ _SOFTPLUS_LINEAR_ABOVE = 50
 # Entries of the matrix, for each dimension of the embeddings, from which tiles are faster (benchmarks/crossover.py).
 _TILED_FROM = 8192
 
-Method = Literal["auto", "dense", "tiled"]
+# The same for the programs on a GPU. A guess: nobody has measured it yet.
+_FUSED_FROM = 1 << 22
+
+Method = Literal["auto", "dense", "tiled", "triton"]
 
 
 class TopK(NamedTuple):
@@ -48,10 +55,17 @@ class Scores:
         τ > 0, a number or a tensor of one element (which may require a gradient).
     method
         How the reductions are carried out: ``"dense"`` stores the n × m matrix, ``"tiled"`` never does and has first
-        derivatives only, ``"auto"`` takes the faster of them for the size.
+        derivatives only, and so does ``"triton"``, on a CUDA device (``pip install probcl[triton]``), with fused
+        programs for log-sum-exps. ``"auto"`` takes the one that should be the fastest for the size and the device.
     bias_u, bias_v
         Added to each row (n,) or column (m,): logarithms of prior weights, or a change of gauge. They may be −inf (an
         impossible atom).
+    group
+        Ranks of `torch.distributed` that share the rows out, such as ``torch.distributed.group.WORLD``. Embeddings and
+        biases are then those of this rank, any number of them; matched pairs are matched in the order of the ranks; and
+        `shape` and every reduction are those of all ranks' rows and columns together, equal on every rank. No rank
+        holds more than its own u and all v. Of the gradients the average over ranks is to be taken, as
+        `torch.nn.parallel.DistributedDataParallel` does (see `probcl.distributed`). By default this process is alone.
 
     Raises
     ------
@@ -60,7 +74,10 @@ class Scores:
         an `Alignment`.
     ValueError
         On empty or mis-shaped embeddings, different widths or devices, NaN or infinite entries or such that scores
-        overflow, a temperature that is not positive, a zero vector under `Cosine`, or an unknown `method`.
+        overflow, a temperature that is not positive, a zero vector under `Cosine`, or a `method` that is
+        unknown or not for this device.
+    ImportError
+        If `method` is ``"triton"`` and Triton is not installed.
 
     Examples
     --------
@@ -84,6 +101,7 @@ class Scores:
         *,
         bias_u: Float[Tensor, " n"] | None = None,
         bias_v: Float[Tensor, " m"] | None = None,
+        group: dist.ProcessGroup | None = None,
     ) -> None:
         self.u, self.v = _check_embeddings(u, v)
         require_positive("temperature", temperature)
@@ -93,16 +111,25 @@ class Scores:
         self.method = method
         self.bias_u = _check_bias("bias_u", bias_u, self.u)
         self.bias_v = _check_bias("bias_v", bias_v, self.v)
-        self._kernel = _choose_kernel(method, self.u, self.v)(self._terms())
+        self.group = group
+        self._rows, self._columns = share_out((len(self.u), len(self.v)), group, self.u.device)
+        self._kernel = self._make_kernel()
 
-    def _terms(self) -> ScoreTerms:
-        u, v = _widened(self.u), _widened(self.v)
+    def _make_kernel(self) -> Kernel:
+        v = self._columns.gather(_widened(self.v))
+        bias_v = _present(self._columns.gather, self.bias_v)
+        local = _choose_kernel(self.method, self.u, v, self.alignment)(self._terms(_widened(self.u), v, bias_v))
+        return local if self.group is None else ShardedKernel(local, self._rows)
+
+    def _terms(
+        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], added_v: Float[Tensor, " m"] | None
+    ) -> ScoreTerms:
         factors = self.alignment.factorize(u, v)
         if not (factors.x.requires_grad or factors.y.requires_grad):  # a training that diverges is named by its step
             _check_magnitude(factors.x, factors.y, self.temperature)
         potentials = self.alignment.potentials(u, v)
         bias_u = sum_present(_divide(potentials.row, self.temperature), self.bias_u)
-        bias_v = sum_present(_divide(potentials.column, self.temperature), self.bias_v)
+        bias_v = sum_present(_divide(potentials.column, self.temperature), added_v)
         return ScoreTerms(
             *factors,
             link=None if self.alignment.is_linear else self.alignment.link,
@@ -110,18 +137,26 @@ class Scores:
             temperature=self.temperature,
             bias_u=bias_u,
             bias_v=bias_v,
-            diagonal=self._diagonal() if len(self.u) == len(self.v) else None,
+            diagonal=self._diagonal(u, v, added_v) if self._rows.total == self._columns.total else None,
+            precision=self.u.dtype,
+            offset=self._rows.own.start,
         )
 
-    def _diagonal(self) -> Float[Tensor, " n"]:
-        matched = self.alignment.matched(_widened(self.u), _widened(self.v)) / self.temperature
-        biases = sum_present(self.bias_u, self.bias_v)
+    def _diagonal(
+        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], bias_v: Float[Tensor, " m"] | None
+    ) -> Float[Tensor, " n"]:
+        matched = self.alignment.matched(u, self._rows.take(v)) / self.temperature
+        biases = sum_present(self.bias_u, _present(self._rows.take, bias_v))
         return matched if biases is None else matched + biases
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of rows (u) and columns (v)."""
-        return len(self.u), len(self.v)
+        return self._rows.total, self._columns.total
+
+    def gather(self, values: Shaped[Tensor, "own *rest"]) -> Shaped[Tensor, "n *rest"]:
+        """Return what all ranks have of something with a row for each u, given this rank's rows; differentiable."""
+        return self._rows.gather(values)
 
     def matrix(self) -> Float[Tensor, "n m"]:
         """All scores at once, for when the whole matrix is wanted and fits in memory."""
@@ -129,9 +164,10 @@ class Scores:
 
     def diagonal(self) -> Float[Tensor, " n"]:
         """Scores of the matched pairs, s(u_i, v_i)."""
-        if self._kernel.terms.diagonal is None:
+        diagonal = self._kernel.diagonal
+        if diagonal is None:
             raise ValueError(f"scores have matched pairs only if there are as many u as v, got shape {self.shape}")
-        return self._kernel.terms.diagonal
+        return diagonal
 
     def logsumexp(self, dim: Dim | None = None, *, diagonal: bool = True) -> Float[Tensor, "*shape"]:
         """Log-sum-exp, log Σ e^s; without the matched pairs if `diagonal` is False."""
@@ -202,7 +238,9 @@ class Scores:
         """
         self._check_possible(dim)
         shift = -self.logsumexp(dim)
-        return self.shifted(bias_u=shift) if dim == 1 else self.shifted(bias_v=shift)
+        if dim == 1:
+            return self.shifted(bias_u=self._rows.take(shift))
+        return self.shifted(bias_v=self._columns.take(shift))
 
     def shifted(self, bias_u: Float[Tensor, " n"] | None = None, bias_v: Float[Tensor, " m"] | None = None) -> "Scores":
         """Return the scores with these biases added to rows and columns."""
@@ -214,11 +252,13 @@ class Scores:
             self.method,
             bias_u=sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
             bias_v=sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
+            group=self.group,
         )
 
     def _check_possible(self, dim: Dim) -> None:
         """Raise if a row (column) has no softmax, because biases of −inf leave it nothing."""
-        own, others = (self.bias_u, self.bias_v) if _check_dim(dim) == 1 else (self.bias_v, self.bias_u)
+        bias_u, bias_v = _present(self._rows.gather, self.bias_u), _present(self._columns.gather, self.bias_v)
+        own, others = (bias_u, bias_v) if _check_dim(dim) == 1 else (bias_v, bias_u)
         if (own is not None and own.isneginf().any()) or (others is not None and others.isneginf().all()):
             raise ValueError(f"a bias of −inf leaves a {'row' if dim == 1 else 'column'} without any possible entry")
 
@@ -238,13 +278,17 @@ class Scores:
     def __repr__(self) -> str:
         n, m = self.shape
         temperature = float(torch.as_tensor(self.temperature).detach())
-        return f"Scores({n} × {m}, alignment={self.alignment!r}, temperature={temperature:g}, method={self.method!r})"
+        size = f"{n} × {m}" if self.group is None else f"{n} × {m} on {len(self._rows.sizes)} ranks"
+        return f"Scores({size}, alignment={self.alignment!r}, temperature={temperature:g}, method={self.method!r})"
 
 
-def _choose_kernel(method: str, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"]) -> type[Kernel]:
+def _choose_kernel(method: str, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], alignment: Alignment) -> type[Kernel]:
     name = method
     if method == "auto":
-        name = "tiled" if len(u) * len(v) >= _TILED_FROM * u.shape[1] else "dense"
+        entries = len(u) * len(v)
+        name = "tiled" if entries >= _TILED_FROM * u.shape[1] else "dense"
+        if entries >= _FUSED_FROM and can_fuse(u, alignment.is_linear):
+            name = "triton"
     if name not in KERNELS:
         raise ValueError(f"method must be 'auto' or one of {sorted(KERNELS)}, got {method!r}")
     return KERNELS[name]
@@ -309,6 +353,10 @@ def _widened(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _divide(a: Tensor | None, temperature: float | Tensor) -> Tensor | None:
     return None if a is None else a / temperature
+
+
+def _present(function: Callable[[Tensor], Tensor], a: Tensor | None) -> Tensor | None:
+    return None if a is None else function(a)
 
 
 def _identity(scores: Tensor) -> Tensor:

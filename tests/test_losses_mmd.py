@@ -69,4 +69,4 @@ class TestMMD:
                 loss(scores)
             with pytest.raises(ValueError, match="the loss must be given the 5 pairs of the scores, got 4"):
                 loss.given(normal(4, 2), normal(4, 2))(scores)
-            assert loss.grams is None
+            assert loss.pairs is None

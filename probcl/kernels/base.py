@@ -18,7 +18,11 @@ class ScoreTerms:
     """The score matrix as a formula, s_ij = link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) / τ + bias_ui + bias_vj.
 
     Absent terms are None, and so is a link that is the identity. `parameters` are what the link depends on and is to be
-    differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if n ≠ m.
+    differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if there are none.
+
+    `precision` is the embeddings' type, from which half precision has been widened.
+
+    The rows may be a part of a larger matrix: row i is then matched with column i + `offset`.
     """
 
     x: Float[Tensor, "n k"]
@@ -32,19 +36,26 @@ class ScoreTerms:
     bias_u: Float[Tensor, " n"] | None
     bias_v: Float[Tensor, " m"] | None
     diagonal: Float[Tensor, " n"] | None
+    precision: torch.dtype
+    offset: int = 0
 
 
 class Kernel(ABC):
     """One way to reduce the score matrix; every method agrees with the dense one to rounding.
 
     Along ``dim=1`` a reduction runs over the columns and returns one value for each row; along ``dim=0`` the other way
-    round; ``dim=None`` reduces everything. With ``diagonal=False`` the entries s_ii are left out.
+    round; ``dim=None`` reduces everything. With ``diagonal=False`` the entries of matched pairs are left out.
     """
 
     def __init__(self, terms: ScoreTerms) -> None:
         self.terms = terms
         # Later reductions follow the mode the terms were made in: half of a graph would be a wrong gradient.
         self.differentiable = torch.is_grad_enabled()
+
+    @property
+    def diagonal(self) -> Float[Tensor, " n"] | None:
+        """Scores of the matched pairs, None if there are none."""
+        return self.terms.diagonal
 
     @abstractmethod
     def matrix(self) -> Float[Tensor, "n m"]:

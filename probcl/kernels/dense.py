@@ -25,12 +25,12 @@ class DenseKernel(Kernel):
         return self._matrix
 
     def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
-        scores = self._matrix if diagonal else _fill_diagonal(self._matrix, -torch.inf)
+        scores = self._matrix if diagonal else self._filled(self._matrix, -torch.inf)
         return torch.logsumexp(scores, dim=(0, 1) if dim is None else dim)
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         # Filled before fn as well: where fn overflows on the diagonal, its gradient would be 0 · ∞.
-        values = fn(self._matrix) if diagonal else _fill_diagonal(fn(_fill_diagonal(self._matrix, 0.0)), 0.0)
+        values = fn(self._matrix) if diagonal else self._filled(fn(self._filled(self._matrix, 0.0)), 0.0)
         return values.sum(dim=(0, 1) if dim is None else dim)
 
     def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
@@ -46,13 +46,14 @@ class DenseKernel(Kernel):
         draws = [_gumbel_argmax(scores, generator) for _ in range(num_samples)]
         return torch.stack(draws)
 
+    def _filled(self, matrix: Float[Tensor, "n m"], fill: float) -> Float[Tensor, "n m"]:
+        """Return a matrix with this value in place of the matched pairs."""
+        matched = torch.zeros_like(matrix, dtype=torch.bool)
+        matched.diagonal(self.terms.offset).fill_(True)
+        return matrix.masked_fill(matched, fill)
+
     def _rows(self, dim: Dim) -> Float[Tensor, "count length"]:
         return self._matrix if dim == 1 else self._matrix.mT
-
-
-def _fill_diagonal(matrix: Float[Tensor, "n m"], fill: float) -> Float[Tensor, "n m"]:
-    eye = torch.eye(*matrix.shape, dtype=torch.bool, device=matrix.device)
-    return matrix.masked_fill(eye, fill)
 
 
 def _gumbel_argmax(scores: Float[Tensor, "n m"], generator: torch.Generator | None) -> Int[Tensor, " n"]:

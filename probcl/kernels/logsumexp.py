@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probcl.kernels.first_order import first_order
 from probcl.kernels.gradients import Gradients, collect, of_rows
-from probcl.kernels.tiles import Form, Tiles, matched, read
+from probcl.kernels.tiles import Form, Tiles, read
 from probcl.kernels.workers import run_blocks
 
 # What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
@@ -66,7 +66,7 @@ class LogSumExp(torch.autograd.Function):
                 scores = tiles.scores(where, across)
                 weights = _weights(tiles, scores, by_row and by_row.at(where), by_column and by_column.at(across))
                 if not ctx.diagonal:
-                    matched(weights, where, across).zero_()
+                    tiles.matched(weights, where, across).zero_()
                 gradients.add(weights, where, across)
             return gradients
 

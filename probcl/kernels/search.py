@@ -1,20 +1,33 @@
 """The largest scores of each row, and draws from its softmax, tile by tile."""
 
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from probcl.alignment import at_most
 from probcl.kernels.tiles import Arguments, Form, Grid, Tiles, rows_at
 from probcl.kernels.workers import run_blocks
 
-# A tile's columns are compared with the largest so far in groups, of which most have none that is large enough.
+# The k largest scores of a row are in the k groups of columns with the largest maxima, which cost one pass to find.
+# Groups this small leave few scores to compute again, in tiles this wide their maxima run along memory.
 _GROUP = 16
-_TOPK_WIDTH = 1024
-# Rows whose tables of log-sum-exps are held at a time, and draws whose rows' scores in a tile are.
+_TOPK_WIDTH = 2048
+# Columns whose groups are held at a time, and numbers of the candidates' factors, to stay in the cache.
+_SPAN = 65_536
+_CANDIDATES_AT_A_TIME = 2**19
+# Candidates have to be this many times fewer than the columns, or all scores are compared.
+_LEAST_GAIN = 4
+# Columns of a block, from which draws are made by its log-sum-exp.
+BLOCK = 512
+# Rows whose tables of log-sum-exps are held at a time, and draws whose rows' scores in a block are.
 _ROWS_AT_A_TIME = 4096
 _DRAWS_AT_A_TIME = 256
+# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
+_FLOOR = -1e30
 
 
 class _Best(NamedTuple):
@@ -37,92 +50,160 @@ def topk(form: Form, arguments: Arguments, k: int) -> tuple[Float[Tensor, "n k"]
 
     def search(block: range) -> None:
         tiles = Tiles(form, arguments, grid)
-        best = _Best(values[:0, :0], indices[:0, :0])
-        for where, across in grid.tiles(block):
-            if across.start == 0:
-                best = _Best(values[where, :0], indices[where, :0])
-            best = _compete(best, tiles.scores(where, across), across.start, k)
-            if across.stop == grid.m:
-                values[where], indices[where] = best
+        for rows, strip in groupby(grid.tiles(block), key=itemgetter(0)):
+            contest = _Contest(tiles, rows, k)
+            for _, columns in strip:
+                contest.enter(columns)
+            values[rows], indices[rows] = contest.best
 
     run_blocks(search, grid.strips, values.device)
     return values, indices
 
 
-def _compete(best: _Best, scores: Float[Tensor, "r c"], first: int, k: int) -> _Best:
-    """Return the largest of those so far and of the scores of some columns."""
-    height, width = scores.shape
-    groups = width // _GROUP
-    if best.values.shape[1] < k or groups <= k or groups * _GROUP != width:
-        return best.merged(scores, torch.arange(first, first + width, device=scores.device).expand(height, -1), k)
-    # Group j holds the columns j, j + groups, j + 2 · groups, ..., so that the maxima run along memory.
-    largest = scores.view(height, _GROUP, groups).amax(1)
-    rows = (largest > best.values[:, -1:]).any(1).nonzero()
-    if len(rows):
-        candidates = largest[rows[:, 0]].topk(k, dim=1).indices
-        members = groups * torch.arange(_GROUP, device=scores.device)
-        columns = (candidates[:, :, None] + members).flatten(1)
-        some = _Best(best.values[rows[:, 0]], best.columns[rows[:, 0]])
-        best.values[rows[:, 0]], best.columns[rows[:, 0]] = some.merged(scores[rows, columns], columns + first, k)
-    return best
+class _Contest:
+    """The search for the k largest scores of some rows, to which tiles are given from left to right."""
+
+    def __init__(self, tiles: Tiles, rows: slice, k: int) -> None:
+        self.tiles, self.rows, self.k = tiles, rows, k
+        x, m = tiles.arguments.x, tiles.grid.m
+        self.by_groups = _LEAST_GAIN * _GROUP * k <= m
+        height = rows.stop - rows.start
+        self.best = _Best(x.new_empty(height, 0), torch.empty(height, 0, dtype=torch.long, device=x.device))
+        # Of the groups that wait: their largest scores, their first columns, and the steps to their next ones.
+        self.largest = x.new_empty(height, min(m, _SPAN) // _GROUP) if self.by_groups else x.new_empty(height, 0)
+        self.first = torch.empty(self.largest.shape[1], dtype=torch.long, device=x.device)
+        self.step = torch.empty_like(self.first)
+        self.waiting = 0
+
+    def enter(self, columns: slice) -> None:
+        """Let some columns compete."""
+        scores = self.tiles.scores(self.rows, columns)
+        count = scores.shape[1] // _GROUP if self.by_groups else 0
+        if count:
+            self._wait(scores[:, : count * _GROUP], columns.start)
+        if count * _GROUP < scores.shape[1]:
+            alone = torch.arange(columns.start + count * _GROUP, columns.stop, device=scores.device)
+            self.best = self.best.merged(scores[:, count * _GROUP :], alone.expand(len(scores), -1), self.k)
+        if self.waiting and (columns.stop == self.tiles.grid.m or columns.stop % _SPAN == 0):
+            self._settle()
+
+    def _wait(self, scores: Float[Tensor, "r c"], start: int) -> None:
+        """Note the groups of some columns: group j holds the columns j, j + count, j + 2 · count, ..."""
+        height, width = scores.shape
+        count = width // _GROUP
+        where = slice(self.waiting, self.waiting + count)
+        torch.amax(scores.reshape(height, _GROUP, count), 1, out=self.largest[:, where])
+        torch.arange(start, start + count, out=self.first[where])
+        self.step[where] = count
+        self.waiting += count
+
+    def _settle(self) -> None:
+        """Let the members of the best groups that wait compete, and have none wait."""
+        chosen = self.largest[:, : self.waiting].topk(min(self.k, self.waiting), dim=1, sorted=False).indices
+        members = torch.arange(_GROUP, device=chosen.device)
+        columns = (self.first[chosen][:, :, None] + self.step[chosen][:, :, None] * members).flatten(1)
+        self.best = self.best.merged(self._scores(columns), columns, self.k)
+        self.waiting = 0
+
+    def _scores(self, columns: Int[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+        height = max(1, _CANDIDATES_AT_A_TIME // (columns.shape[1] * self.tiles.arguments.x.shape[1]))
+        parts = [
+            _entries(self.tiles.form, _part(self.tiles.arguments, self.rows.start + top, len(some)), some)
+            for top, some in zip(range(0, len(columns), height), columns.split(height), strict=True)
+        ]
+        return torch.cat(parts)
+
+
+def _part(arguments: Arguments, first: int, count: int) -> Arguments:
+    rows = slice(first, first + count)
+    row, bias_u = (part if part is None else part[rows] for part in (arguments.row, arguments.bias_u))
+    return arguments._replace(x=arguments.x[rows], row=row, bias_u=bias_u)
+
+
+def _entries(form: Form, arguments: Arguments, columns: Int[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+    """Return what `tiles.entries` does, without a gradient and several times as fast."""
+    x, y, row, column, bias_u, bias_v, scale = arguments
+
+    def at(values: Tensor) -> Tensor:
+        return values.index_select(0, columns.flatten()).view(*columns.shape, *values.shape[1:])
+
+    out = at(y).mul_(x[:, None]).sum(-1)
+    out = out if row is None else out.add_(row[:, None])
+    out = at_most(out if column is None else out.add_(at(column)), form.ceiling)
+    if form.link is not None and scale is not None:
+        out = form.link(out) * scale
+    out = out if bias_u is None else out + bias_u[:, None]
+    return out if bias_v is None else out + at(bias_v)
 
 
 def sample(
     form: Form, arguments: Arguments, num_samples: int, generator: torch.Generator | None
 ) -> Int[Tensor, "num_samples n"]:
-    """Draw columns with the probabilities of each row's softmax: first a tile, by its log-sum-exp, then within it."""
+    """Draw columns with the probabilities of each row's softmax: first a block, by its log-sum-exp, then within it."""
     n, device = len(arguments.x), arguments.x.device
     draws = torch.empty(num_samples, n, dtype=torch.long, device=device)
     for low in range(0, n, _ROWS_AT_A_TIME):
         rows = torch.arange(low, min(low + _ROWS_AT_A_TIME, n), device=device)
         some = rows_at(arguments, rows)
-        table = _of_tiles(form, some)
+        table = logsumexp_of_blocks(form, some, BLOCK)
         points = torch.rand(2, len(rows), num_samples, dtype=torch.float64, device=device, generator=generator)
-        tile = _invert(table, points[0])
-        draws[:, rows] = _within(form, some, tile.flatten(), points[1].flatten()).view(tile.shape).mT
+        blocks = invert(table, points[0])
+        of_draw = torch.arange(len(rows), device=device).repeat_interleave(num_samples)
+        drawn = draw_in_blocks(form, some, BLOCK, of_draw, blocks.flatten(), points[1].flatten())
+        draws[:, rows] = drawn.view(blocks.shape).mT
     return draws
 
 
-def _of_tiles(form: Form, arguments: Arguments) -> Float[Tensor, "n tiles"]:
-    """Log-sum-exp of each row over the columns of each tile."""
-    grid = Grid.of(arguments)
-    table = arguments.x.new_empty(grid.n, -(-grid.m // grid.width), dtype=torch.float64)
+def logsumexp_of_blocks(form: Form, arguments: Arguments, width: int) -> Float[Tensor, "n blocks"]:
+    """Log-sum-exp of each row over blocks of columns, in float64; their width is a multiple of `BLOCK`."""
+    usual = Grid.of(arguments)
+    grid = Grid(usual.n, usual.m, 2 * usual.height, BLOCK)
+    table = arguments.x.new_empty(grid.n, -(-grid.m // BLOCK), dtype=torch.float64)
 
     def reduce(block: range) -> None:
         tiles = Tiles(form, arguments, grid)
         for where, across in grid.tiles(block):
-            table[where, across.start // grid.width] = tiles.scores(where, across).logsumexp(1)
+            scores = tiles.scores(where, across)
+            top = scores.amax(1).clamp_(min=_FLOOR)
+            total = scores.sub_(top[:, None]).exp_().sum(1)
+            table[where, across.start // BLOCK] = total.double().log_().add_(top)
 
     run_blocks(reduce, grid.strips, table.device)
-    return table
+    if width == BLOCK:
+        return table
+    return torch.stack([few.logsumexp(1) for few in table.split(width // BLOCK, dim=1)], 1)
 
 
-def _within(
-    form: Form, arguments: Arguments, tile: Int[Tensor, " draws"], points: Float[Tensor, " draws"]
+def draw_in_blocks(
+    form: Form,
+    arguments: Arguments,
+    width: int,
+    rows: Int[Tensor, " draws"],
+    blocks: Int[Tensor, " draws"],
+    points: Float[Tensor, " draws"],
 ) -> Int[Tensor, " draws"]:
-    """Draw a column in each given tile; draws belong to the rows in equal shares."""
-    order = tile.argsort()
-    share = len(tile) // len(arguments.x)
-    grid = Grid(len(tile), len(arguments.y), _DRAWS_AT_A_TIME, Grid.of(arguments).width)
-    drawn = torch.empty_like(tile)
+    """Draw a column of a row in each given block of columns, where the cumulative probability passes a point."""
+    order = blocks.argsort()
+    grid = Grid(len(blocks), len(arguments.y), _DRAWS_AT_A_TIME, width)
+    drawn = torch.empty_like(blocks)
 
-    def draw(block: range) -> None:
-        for part in order[grid.rows_of(block)].split(grid.height):
-            tiles = Tiles(form, rows_at(arguments, part // share), grid)
-            numbers, counts = tile[part].unique_consecutive(return_counts=True)
+    def draw(strips: range) -> None:
+        for part in order[grid.rows_of(strips)].split(grid.height):
+            tiles = Tiles(form, rows_at(arguments, rows[part]), grid)
+            numbers, counts = blocks[part].unique_consecutive(return_counts=True)
             stop = 0
             for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
                 start, stop = stop, stop + count
                 across = slice(number * grid.width, min((number + 1) * grid.width, grid.m))
                 scores = tiles.scores(slice(start, stop), across)
-                column = _invert(scores.double(), points[part[start:stop], None])
+                column = invert(scores.double(), points[part[start:stop], None])
                 drawn[part[start:stop]] = across.start + column[:, 0]
 
     run_blocks(draw, grid.strips, drawn.device)
     return drawn
 
 
-def _invert(logits: Float[Tensor, "r c"], points: Float[Tensor, "r s"]) -> Int[Tensor, "r s"]:
+def invert(logits: Float[Tensor, "r c"], points: Float[Tensor, "r s"]) -> Int[Tensor, "r s"]:
     """Return where the cumulative probabilities of a softmax pass these points of [0, 1)."""
     cumulative = (logits - logits.amax(1, keepdim=True)).exp_().cumsum_(1)
     return torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)

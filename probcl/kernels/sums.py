@@ -9,7 +9,7 @@ from torch import Tensor
 from probcl.kernels.base import Elementwise
 from probcl.kernels.first_order import first_order
 from probcl.kernels.gradients import Gradients, collect, of_rows
-from probcl.kernels.tiles import Form, Tiles, matched, read
+from probcl.kernels.tiles import Form, Tiles, read
 from probcl.kernels.workers import run_blocks
 
 
@@ -30,11 +30,11 @@ class TotalSum(torch.autograd.Function):
                 scores = tiles.scores(where, across, diagonal, fill=0.0)
                 values, derivative = _with_derivative(fn, scores) if any(needs) else (fn(scores), None)
                 if not diagonal:
-                    matched(values, where, across).zero_()
+                    tiles.matched(values, where, across).zero_()
                 total += values.sum(dtype=torch.float64)
                 if derivative is not None:
                     if not diagonal:
-                        matched(derivative, where, across).zero_()
+                        tiles.matched(derivative, where, across).zero_()
                     gradients.add(derivative, where, across)
             return total, gradients
 
@@ -64,7 +64,7 @@ class WeightedSum(torch.autograd.Function):
             for where, across in grid.tiles(block):
                 values = fn(tiles.scores(where, across, diagonal, fill=0.0))
                 if not diagonal:
-                    matched(values, where, across).zero_()
+                    tiles.matched(values, where, across).zero_()
                 sums[where] += values @ weights[across]
 
         run_blocks(reduce, grid.strips, sums.device)
@@ -88,8 +88,8 @@ class WeightedSum(torch.autograd.Function):
                 scores = tiles.scores(where, across, ctx.diagonal, fill=0.0)
                 values, derivative = _with_derivative(ctx.fn, scores)
                 if not ctx.diagonal:
-                    matched(values, where, across).zero_()
-                    matched(derivative, where, across).zero_()
+                    tiles.matched(values, where, across).zero_()
+                    tiles.matched(derivative, where, across).zero_()
                 if weights_needed:
                     in_weights[across].addmm_(values.mT, upstream[where])
                 derivative.mul_(torch.mm(upstream[where], weights[across].mT, out=tiles.spare(scores)))

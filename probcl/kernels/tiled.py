@@ -35,20 +35,29 @@ class TiledKernel(Kernel):
 
     def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         if dim is None:
-            return TotalLogSumExp.apply(self.form, diagonal, *self._inputs(None))
+            return self._total(diagonal)
         if diagonal not in self._logsumexp:
             # One pass gives both; whoever wants one often wants the other.
             with torch.set_grad_enabled(self.differentiable):
-                self._logsumexp[diagonal] = LogSumExp.apply(self.form, diagonal, *self._inputs(1))
+                self._logsumexp[diagonal] = self._margins(diagonal)
         rows, columns = self._logsumexp[diagonal]
         return rows if dim == 1 else columns
+
+    def _margins(self, diagonal: bool) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
+        """Log-sum-exp of every row and of every column."""
+        return LogSumExp.apply(self.form, diagonal, *self._inputs(1))
+
+    def _total(self, diagonal: bool) -> Float[Tensor, ""]:
+        """Log-sum-exp of everything."""
+        return TotalLogSumExp.apply(self.form, diagonal, *self._inputs(None))
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         _require_closed(fn)
         if dim is None:
             return TotalSum.apply(self.form, fn, diagonal, *self._inputs(None))
         ones = self.arguments.x.new_ones(len(self._oriented(dim).y), 1)
-        return WeightedSum.apply(self.form, fn, diagonal, ones, *self._inputs(dim))[:, 0]
+        form = self.form if dim == 1 else self.form.transposed()
+        return WeightedSum.apply(form, fn, diagonal, ones, *self._inputs(dim))[:, 0]
 
     def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
         _require_closed(fn)

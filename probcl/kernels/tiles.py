@@ -1,7 +1,7 @@
 """One tile of the score matrix at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,11 +38,15 @@ class Arguments(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """What of the formula is no tensor, and the link's parameters."""
+    """What of the formula is no tensor, and the link's parameters. Row i is matched with column i + `offset`."""
 
     link: Elementwise | None
     parameters: tuple[Tensor, ...]
     ceiling: float | None
+    offset: int = 0
+
+    def transposed(self) -> "Form":
+        return replace(self, offset=-self.offset)
 
 
 def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
@@ -54,13 +58,15 @@ def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
         torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device),
     )
     if terms.link is not None:
-        return Form(terms.link, terms.parameters, ceiling), Arguments(x, y, row, column, bias_u, bias_v, 1 / tau)
+        return Form(terms.link, terms.parameters, ceiling, terms.offset), Arguments(
+            x, y, row, column, bias_u, bias_v, 1 / tau
+        )
     x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
     if ceiling is None:
         row, column, bias_u, bias_v = _sum(row, bias_u), _sum(column, bias_v), None, None
     elif ceiling:
         ceiling = ceiling / float(tau)
-    return Form(None, (), ceiling), Arguments(x, y, row, column, bias_u, bias_v, None)
+    return Form(None, (), ceiling, terms.offset), Arguments(x, y, row, column, bias_u, bias_v, None)
 
 
 def rows_at(arguments: Arguments, rows: Int[Tensor, " k"]) -> Arguments:
@@ -143,16 +149,15 @@ class Tiles:
             torch.mul(self.form.link(out), self.arguments.scale, out=out)
         _add_outer(out, self.arguments.bias_u, self.arguments.bias_v, rows, columns)
         if not diagonal:
-            matched(out, rows, columns).fill_(fill)
+            self.matched(out, rows, columns).fill_(fill)
         return out
 
-
-def matched(tile: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, " k"]:
-    """Return a view of the entries s_ii in a tile, of which there may be none."""
-    low, high = max(rows.start, columns.start), min(rows.stop, columns.stop)
-    if low >= high:
-        return tile.flatten()[:0]
-    return tile[low - rows.start : high - rows.start, low - columns.start : high - columns.start].diagonal()
+    def matched(self, tile: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, " k"]:
+        """Return a view of the entries of matched pairs in a tile, of which there may be none."""
+        first = rows.start + self.form.offset - columns.start
+        if not -len(tile) < first < tile.shape[1]:
+            return tile.flatten()[:0]
+        return tile.diagonal(first)
 
 
 def _add_outer(out: Tensor, row: Tensor | None, column: Tensor | None, rows: slice, columns: slice) -> None:

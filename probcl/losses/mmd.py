@@ -26,6 +26,13 @@ from probcl.scores import Scores
 DataKernel = Callable[[Tensor], Tensor]
 
 
+class Pairs(NamedTuple):
+    """The pairs of a batch, or of this rank's share of it."""
+
+    u: Shaped[Tensor, "n *u_event"]
+    v: Shaped[Tensor, "n *v_event"]
+
+
 class Grams(NamedTuple):
     """Kernel matrices of a batch, k_u(u_i, u_j) and k_v(v_i, v_j)."""
 
@@ -34,7 +41,7 @@ class Grams(NamedTuple):
 
 
 class MMDLoss(Loss):
-    """Base class: keeps the two kernels, and their matrices for a batch.
+    """Base class: keeps the two kernels, and the pairs of a batch.
 
     Parameters
     ----------
@@ -43,7 +50,7 @@ class MMDLoss(Loss):
         (the default), `LaplaceKernel` and `EnergyKernel`.
     """
 
-    grams: Grams | None = None
+    pairs: Pairs | None = None
 
     def __init__(self, kernel_u: DataKernel | None = None, kernel_v: DataKernel | None = None) -> None:
         super().__init__()
@@ -52,12 +59,11 @@ class MMDLoss(Loss):
 
     def given(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Loss:
         bound = copy.copy(self)
-        with torch.no_grad():
-            bound.grams = Grams(self.kernel_u(u), self.kernel_v(v))
+        bound.pairs = Pairs(u, v)
         return bound
 
     def grams_of(self, scores: Scores) -> Grams:
-        """Return the kernel matrices, in the type of the scores.
+        """Return the kernel matrices, in the type of the scores, of the pairs of all ranks.
 
         Raises
         ------
@@ -65,13 +71,16 @@ class MMDLoss(Loss):
             If the loss has not been given the pairs, or as many as there are scores.
         """
         require_pairs(scores)
-        if self.grams is None:
+        if self.pairs is None:
             raise ValueError(f"{type(self).__name__} needs the pairs themselves: loss.given(u, v)(scores)")
-        count = scores.shape[0]
-        if {*self.grams.u.shape, *self.grams.v.shape} != {count}:
-            raise ValueError(f"the loss must be given the {count} pairs of the scores, got {len(self.grams.u)}")
+        for part, own in zip(self.pairs, (scores.u, scores.v), strict=True):
+            if len(part) != len(own):
+                raise ValueError(f"the loss must be given the {len(own)} pairs of the scores, got {len(part)}")
+        with torch.no_grad():
+            gram_u = self.kernel_u(scores.gather(self.pairs.u))
+            gram_v = self.kernel_v(scores.gather(self.pairs.v))
         like = scores.diagonal()
-        return Grams(self.grams.u.to(like), self.grams.v.to(like))
+        return Grams(gram_u.to(like), gram_v.to(like))
 
     def extra_repr(self) -> str:
         return f"kernel_u={self.kernel_u!r}, kernel_v={self.kernel_v!r}"
@@ -90,7 +99,8 @@ class ConditionalMMDLoss(MMDLoss):
     `EnergyKernel` it is the energy score of the conditional, less a constant. Its value bounds no divergence by itself:
     the constant is unknown.
 
-    Stores n × n matrices, and takes O(n³) operations for a batch of n pairs, whatever the method of the scores.
+    Stores n × n matrices, and takes O(n³) operations for a batch of n pairs, whatever the method of the scores, and on
+    every rank.
 
     Parameters
     ----------
@@ -144,7 +154,8 @@ class JointMMDLoss(MMDLoss):
     `EnergyKernel` it is not the energy distance of the pairs (u, v), but the sum of those of the marginals and of one
     of the kind of distance covariance.
 
-    Stores n × n matrices, and takes O(n³) operations for a batch of n pairs, whatever the method of the scores.
+    Stores n × n matrices, and takes O(n³) operations for a batch of n pairs, whatever the method of the scores, and on
+    every rank.
     """
 
     @property

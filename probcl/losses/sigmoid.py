@@ -48,7 +48,7 @@ class SigmoidLoss(Loss):
         require_pairs(scores)
         count, of_pairs = scores.shape[0], scores.diagonal()
         # A bias of the rows, not a term of the function, so that tiles can give it its gradient.
-        logits = scores.shifted(bias_u=self.bias.to(of_pairs).expand(count))
+        logits = scores.shifted(bias_u=self.bias.to(of_pairs).expand(len(scores.u)))
         return softplus(-logits.diagonal()).mean() + (count - 1) * logits.mean(softplus, diagonal=False)
 
     def extra_repr(self) -> str:

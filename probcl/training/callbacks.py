@@ -26,6 +26,9 @@ class FitState:
         gradient before clipping.
     validation_loss, validation_mi_bound
         Of the last epoch that ended; NaN before that, and without validation.
+    rank
+        Which of the processes that fit together this is; 0 if it is alone. Callbacks are called on every rank, so let
+        those that write files or messages do so on rank 0 only.
     recorder
         What was recorded so far; `history` shows it as arrays.
     stop
@@ -46,6 +49,7 @@ class FitState:
     validation_loss: float = float("nan")
     validation_mi_bound: float = float("nan")
     stop: bool = False
+    rank: int = 0
 
     @property
     def history(self) -> History:

@@ -61,9 +61,10 @@ class CheckpointFile:
         if self.origin is None or not self.origin.exists():
             return None
         contents = Contents(*read_archive(self.origin, KIND))
-        differences = list(_differences(contents.record["fingerprint"], self._fingerprint))
-        if differences:
-            raise CheckpointError(f"cannot resume from {self.origin}, another fit's: {'; '.join(differences)}")
+        found = differences(contents.record["fingerprint"], self._fingerprint)
+        changed = [f"{name} was {before!r}, is {now!r}" for name, before, now in found]
+        if changed:
+            raise CheckpointError(f"cannot resume from {self.origin}, another fit's: {'; '.join(changed)}")
         return contents
 
     def due(self, step: int) -> bool:
@@ -84,9 +85,10 @@ def describe_model(model: BimodalModel, loss: nn.Module) -> dict[str, Any]:
     }
 
 
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-    elif before != now:
-        yield f"{name} was {before!r}, is {now!r}"
+def differences(a: Any, b: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the names and both values of what differs between nested dicts."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            yield from differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+    elif a != b:
+        yield name, a, b

@@ -3,20 +3,20 @@
 The batches of an epoch are a function of the seed and the epoch alone, and can be taken up in the middle.
 """
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, TensorDataset
 
-from probcl.checks import describe, require_finite, require_tensor
-from probcl.randomness import Stream, derive_seed, generator, seed_everything
+from probcl.checks import require_tensor
+from probcl.randomness import Stream, derive_seed, generator, rank_seed, seed_everything
+from probcl.training.pairs import Batch, as_pair, check_count, check_pairs, describe_kind, describe_pair, digest
 
 Pairs = tuple[Tensor, Tensor] | Dataset | DataLoader
 
@@ -28,20 +28,24 @@ _DIGEST_ROWS = 1000
 _ROWS_AT_ONCE = 1024
 
 
-class Batch(NamedTuple):
-    """Matched pairs: row i of `u` belongs to row i of `v`."""
-
-    u: Shaped[Tensor, "n *event_u"]
-    v: Shaped[Tensor, "n *event_v"]
-
-
 class Plan(NamedTuple):
-    """How to go through the pairs."""
+    """How to go through the pairs, on one of several ranks that share out every batch."""
 
     batch_size: int | None
     seed: int
     device: torch.device
     shuffle: bool
+    rank: int = 0
+    ranks: int = 1
+
+    def share(self, pairs: int) -> slice:
+        """Return which pairs of a batch are this rank's: equally many, give or take one."""
+        return slice(pairs * self.rank // self.ranks, pairs * (self.rank + 1) // self.ranks)
+
+    @property
+    def noise_seed(self) -> int:
+        """The seed of what this rank draws on its own."""
+        return rank_seed(self.seed, self.rank)
 
 
 class PairSource(ABC):
@@ -57,7 +61,7 @@ class PairSource(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
-        """Yield the batches of an epoch from number `start` on, on the device."""
+        """Yield this rank's share of the batches of an epoch from number `start` on, on the device."""
 
     @abstractmethod
     def sample(self) -> Batch:
@@ -66,6 +70,10 @@ class PairSource(ABC):
     @abstractmethod
     def describe(self, sample: Batch) -> dict[str, Any]:
         """Return what a checkpoint remembers of the data, as JSON."""
+
+    def describe_first(self, sample: Batch) -> dict[str, Any]:
+        """Return what all ranks must find equal in the sample, as JSON."""
+        return {}
 
     def _to_device(self, u: Tensor, v: Tensor) -> Batch:
         return Batch(u.to(self.plan.device, non_blocking=True), v.to(self.plan.device, non_blocking=True))
@@ -76,18 +84,25 @@ class _CountedSource(PairSource):
 
     pairs: int
 
+    def _require_shares(self, name: str) -> None:
+        smallest = self.pairs // self.count
+        if smallest < self.plan.ranks:
+            raise ValueError(
+                f"{name}batches must have a pair for each of {self.plan.ranks} ranks, got {smallest} pairs"
+            )
+
     @property
     def count(self) -> int:
         return batch_count(self.pairs, self.plan.batch_size)
 
     def _rows(self, epoch: int) -> tuple[Int[Tensor, " k"], ...]:
-        """Return which pairs go into each batch of an epoch."""
+        """Return which pairs go into this rank's share of each batch of an epoch."""
         # The order of the terms in a single batch would only change its rounding.
         if self.plan.shuffle and self.count > 1:
             order = torch.randperm(self.pairs, generator=generator(self.plan.seed, Stream.ORDER, epoch))
         else:
             order = torch.arange(self.pairs)
-        return order.tensor_split(self.count)
+        return tuple(rows[self.plan.share(len(rows))] for rows in order.tensor_split(self.count))
 
 
 class TensorSource(_CountedSource):
@@ -95,15 +110,17 @@ class TensorSource(_CountedSource):
 
     def __init__(self, u: Tensor, v: Tensor, plan: Plan, name: str = "") -> None:
         super().__init__(plan)
-        _check_pairs(u, v, name)
+        check_pairs(u, v, name)
         self.pairs = len(u)
+        self._require_shares(name)
         self._original = Batch(u, v)
         resident = u.nbytes + v.nbytes <= _RESIDENT_BYTES
         self._u, self._v = self._to_device(u, v) if resident else self._original
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
         if self.count == 1:
-            yield from [self._to_device(self._u, self._v)][start:]
+            share = self.plan.share(self.pairs)
+            yield from [self._to_device(self._u[share], self._v[share])][start:]
             return
         for rows in self._rows(epoch)[start:]:
             rows = rows.to(self._u.device)
@@ -120,11 +137,8 @@ class TensorSource(_CountedSource):
 
     def describe(self, sample: Batch) -> dict[str, Any]:
         rows = torch.linspace(0, self.pairs - 1, min(self.pairs, _DIGEST_ROWS), dtype=torch.float64).long()
-        digest = hashlib.sha256()
-        for tensor in self._original:
-            chosen = tensor[rows.to(tensor.device)].detach().cpu().contiguous()
-            digest.update(chosen.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return {"pairs": self.pairs, **_describe_pair(sample), "contents": digest.hexdigest()[:16]}
+        chosen = Batch(*(tensor[rows.to(tensor.device)] for tensor in self._original))
+        return {"pairs": self.pairs, **describe_pair(sample), "contents": digest(chosen)}
 
 
 class DatasetSource(_CountedSource):
@@ -133,7 +147,8 @@ class DatasetSource(_CountedSource):
     def __init__(self, dataset: Dataset, plan: Plan, name: str = "") -> None:
         super().__init__(plan)
         self.pairs, self._dataset, self._name = len(cast(Sized, dataset)), dataset, name
-        _check_count(self.pairs, name)
+        check_count(self.pairs, name)
+        self._require_shares(name)
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
         return self._load([rows.tolist() for rows in self._rows(epoch)], epoch, start)
@@ -143,23 +158,28 @@ class DatasetSource(_CountedSource):
         loader = iter(DataLoader(self._dataset, batch_sampler=rows[start:]))
         for number in range(start, len(rows)):
             # An augmentation in the data set must draw the same numbers whether or not earlier batches were skipped.
-            seed_everything(derive_seed(self.plan.seed, Stream.DATA, epoch, number), self.plan.device)
-            yield self._to_device(*_as_pair(next(loader), f"{self._name}batch {number}"))
+            seed_everything(derive_seed(self.plan.noise_seed, Stream.DATA, epoch, number), self.plan.device)
+            yield self._to_device(*as_pair(next(loader), f"{self._name}batch {number}"))
 
     def sample(self) -> Batch:
         return next(self._load([[0, 1]], epoch=0, start=0))
 
     def describe(self, sample: Batch) -> dict[str, Any]:
-        return {"pairs": self.pairs, **_describe_pair(sample)}
+        return {"pairs": self.pairs, **describe_pair(sample)}
 
 
 class LoaderSource(PairSource):
-    """A user's own loader, whose batches are taken as they come; those of a single pair are passed over."""
+    """A user's own loader, whose batches are taken as they come; those of a single pair are passed over.
+
+    Of several ranks each reads every batch and keeps its share, unless the loader has a `DistributedSampler`: then what
+    a rank reads is its share, and the batches are the union of what all ranks read.
+    """
 
     def __init__(self, loader: DataLoader, plan: Plan, name: str = "") -> None:
         super().__init__(plan)
         self._loader, self._name = loader, name
-        if loader.batch_size == 1:
+        self._shared_out = plan.ranks > 1 and _is_shared_out(loader, plan, name)
+        if loader.batch_size == 1 and not self._shared_out:
             raise ValueError(f"{name}batches of one pair cannot make a contrast: give the DataLoader batch_size ≥ 2")
 
     @property
@@ -170,30 +190,42 @@ class LoaderSource(PairSource):
             return None
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
+        with closing(self._whole(epoch, start)) as batches:
+            for u, v in batches:
+                share = slice(None) if self._shared_out else self.plan.share(len(u))
+                yield self._to_device(u[share], v[share])
+
+    def _whole(self, epoch: int, start: int = 0) -> Generator[Batch]:
+        """Yield the batches as the loader makes them."""
+        seed = self.plan.noise_seed if self._shared_out else self.plan.seed
+        fewest = 1 if self._shared_out else max(2, self.plan.ranks)
         with _generators_restored(self._generators()):
             self._seed(epoch)
             loader, number = iter(self._loader), 0
             while True:
                 # Replayed from the start after a resume, so each batch draws from a seed of its own.
-                seed_everything(derive_seed(self.plan.seed, Stream.DATA, epoch, number), self.plan.device)
+                seed_everything(derive_seed(seed, Stream.DATA, epoch, number), self.plan.device)
                 raw = next(loader, None)
                 if raw is None:
                     return
-                u, v = _as_pair(raw, f"{self._name}batch {number} of the DataLoader")
-                if len(u) < 2:
+                u, v = as_pair(raw, f"{self._name}batch {number} of the DataLoader")
+                if len(u) < fewest:
                     continue
                 if number >= start:
-                    yield self._to_device(u, v)
+                    yield Batch(u, v)
                 number += 1
 
     def sample(self) -> Batch:
-        batch = next(self.batches(epoch=0), None)
+        batch = next(self._whole(epoch=0), None)
         if batch is None:
             raise ValueError(f"{self._name}pairs must not be empty, got a DataLoader without a batch of two or more")
-        return batch
+        return self._to_device(*batch)
 
     def describe(self, sample: Batch) -> dict[str, Any]:
-        return {"batches": self.count, "loader_batch_size": self._loader.batch_size, **_describe_pair(sample)}
+        return {"batches": self.count, "loader_batch_size": self._loader.batch_size, **describe_pair(sample)}
+
+    def describe_first(self, sample: Batch) -> dict[str, Any]:
+        return {} if self._shared_out else {"digest": digest(sample)}
 
     def _seed(self, epoch: int) -> None:
         seed = derive_seed(self.plan.seed, Stream.DATA, epoch)
@@ -231,7 +263,7 @@ def pair_source(pairs: Pairs, plan: Plan, name: str = "") -> PairSource:
         return DatasetSource(pairs, plan, name)
     raise TypeError(
         f"{name}pairs must be a tuple (u, v) of tensors, a torch Dataset with a length whose items are (u_i, v_i), "
-        f"or a DataLoader of (u, v) batches, got {_describe_kind(pairs)}"
+        f"or a DataLoader of (u, v) batches, got {describe_kind(pairs)}"
     )
 
 
@@ -249,7 +281,7 @@ def split(pairs: Pairs, fraction: float, seed: int) -> tuple[Pairs, Pairs]:
         raise ValueError("validation must be pairs, not a fraction, when the training pairs come from a DataLoader")
     tensors = as_tensors(pairs)
     if tensors is not None:
-        _check_pairs(*tensors, name="")
+        check_pairs(*tensors, name="")
     count = len(cast(Sized, pairs)) if tensors is None else len(tensors[0])
     held_out = round(fraction * count)
     if min(held_out, count - held_out) < 2:
@@ -280,40 +312,16 @@ def as_tensors(pairs: object) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _check_pairs(u: Tensor, v: Tensor, name: str) -> None:
-    for label, tensor in (("u", u), ("v", v)):
-        if tensor.ndim == 0:
-            raise ValueError(f"{name}{label} must have a first dimension that counts pairs, got {describe(tensor)}")
-    if len(u) != len(v):
-        raise ValueError(f"{name}u and v must hold equally many pairs, got {len(u)} and {len(v)}")
-    _check_count(len(u), name)
-    require_finite(f"{name}u", u)
-    require_finite(f"{name}v", v)
-
-
-def _check_count(count: int, name: str) -> None:
-    if count < 2:
-        raise ValueError(f"{name}pairs must be at least two for a contrast, got {count or 'none: the data are empty'}")
-
-
-def _as_pair(batch: object, name: str) -> Batch:
-    """Check a batch that user code made, which no check before training can do."""
-    if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
-        raise TypeError(f"{name} must be a pair (u, v) of tensors, got {_describe_kind(batch)}")
-    u, v = batch
-    if u.ndim == 0 or v.ndim == 0 or len(u) != len(v):
-        raise ValueError(f"{name}: u and v must hold equally many pairs, got {describe(u)} and {describe(v)}")
-    return Batch(require_finite(f"u in {name}", u), require_finite(f"v in {name}", v))
-
-
-def _describe_pair(batch: Batch) -> dict[str, str]:
-    return {name: f"{part.dtype} of shape {tuple(part.shape[1:])}" for name, part in batch._asdict().items()}
-
-
-def _describe_kind(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}: {[type(part).__name__ for part in value[:4]]}"
-    return f"a {type(value).__name__}"
+def _is_shared_out(loader: DataLoader, plan: Plan, name: str) -> bool:
+    """Whether each rank's loader reads pairs of its own; raises if they are meant for other ranks."""
+    samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
+    sampler = next((sampler for sampler in samplers if isinstance(sampler, DistributedSampler)), None)
+    if sampler is not None and (sampler.rank, sampler.num_replicas) != (plan.rank, plan.ranks):
+        raise ValueError(
+            f"{name}pairs are sampled for rank {sampler.rank} of {sampler.num_replicas}, "
+            f"on rank {plan.rank} of {plan.ranks}"
+        )
+    return sampler is not None
 
 
 @contextmanager

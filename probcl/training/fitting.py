@@ -1,5 +1,6 @@
 """`fit`: train a bimodal model on pairs."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,16 +9,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from probcl.checks import describe, require_count
+from probcl.checks import describe, require_count, require_positive
+from probcl.errors import ProbclWarning
 from probcl.losses import ConditionalLoss, Loss
 from probcl.model import BimodalModel
 from probcl.randomness import randomness_restored
 from probcl.training.callbacks import Callback, Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, describe_model
 from probcl.training.data import Pairs, PairSource, Plan, pair_source, split
+from probcl.training.embedding import batch_normalizations
 from probcl.training.history import History
 from probcl.training.loop import Sources, Trainer
 from probcl.training.progress import ProgressBar, on_terminal
+from probcl.training.ranks import Ranks, joined
 from probcl.training.schedules import Schedule
 from probcl.training.settings import DEFAULT_BATCH_SIZE, Amp, OptimizerFactory, Settings, resolve_device
 from probcl.training.trial import require_scores, require_working
@@ -42,6 +46,8 @@ def fit(
     seed: int = 0,
     device: str | torch.device = "auto",
     amp: Amp = "auto",
+    chunk_size: int | None = None,
+    timeout: float | None = None,
     progress: bool | Literal["auto"] = "auto",
     callbacks: Iterable[Callback | Callable[[FitState], object]] = (),
     checkpoint: str | Path | None = None,
@@ -97,6 +103,13 @@ def fit(
         Where to train; "auto" is a CUDA GPU if there is one, else the CPU.
     amp
         Whether the encoders run in bfloat16 (scores and loss never do); "auto" does so on a GPU that has it.
+    chunk_size
+        Pairs that are embedded at a time (on each rank), so that no more activations than theirs are ever held: a batch
+        is embedded in chunks, and once the loss has a gradient in the embeddings each chunk is embedded again, with the
+        same noise, to take it to the parameters (gradient caching, Gao et al. 2021). The gradient is that of the whole
+        batch, for one more forward pass. By default a batch is embedded at once.
+    timeout
+        Seconds that a rank waits for another, if `fit` initialises `torch.distributed`; by default as long as torch.
     progress
         Whether to show a progress bar on stderr; "auto" does so on a terminal.
     callbacks
@@ -118,6 +131,8 @@ def fit(
 
     Raises
     ------
+    RuntimeError
+        If another rank failed, was killed, or did not answer in time.
     TypeError, ValueError
         Before any training, on arguments that cannot work. Pairs from data sets and loaders can only be checked as they
         come.
@@ -128,8 +143,18 @@ def fit(
         If the checkpoint to resume from is damaged, of another version, or of a fit with other settings, model or data.
         Only `epochs` may differ, upwards, and only if the schedule is constant.
 
+    Warns
+    -----
+    ProbclWarning
+        If a batch normalisation is to be trained on several ranks.
+
     Notes
     -----
+    Started by ``torchrun``, or with `torch.distributed` initialised, all ranks together fit one model: each embeds its
+    share of every batch, and losses and weights are those of one process, but for rounding and for what is drawn at
+    random (dropout, augmentation), which every rank draws anew. Weights at the start are those of rank 0, which alone
+    writes checkpoints and progress. See :doc:`distributed`.
+
     A loader is resumed by reading again, and dropping, the batches of the epoch that were already used. What its
     workers draw at random is repeatable, unless they persist from epoch to epoch.
 
@@ -155,26 +180,38 @@ def fit(
         restore_best=restore_best,
         seed=seed,
         amp=amp,
+        chunk_size=chunk_size,
     )
     loss = ConditionalLoss() if loss is None else loss
     _check_model(model, loss)
     if patience is not None and validation is None:
         raise ValueError("patience needs validation pairs, got validation=None")
+    if timeout is not None:
+        require_positive("timeout", timeout)
     listeners = Callbacks(callbacks)
-    if progress is True or (progress == "auto" and on_terminal()):
-        listeners.members.append(ProgressBar())
     path, origin = _checkpoint_paths(checkpoint, checkpoint_every, resume)
     place = resolve_device(device)
 
     with ExitStack() as restored:
         restored.enter_context(randomness_restored(place))
+        ranks = restored.enter_context(joined(place, timeout))
+        _check_normalizations(nn.ModuleDict({"model": model, "loss": loss}), chunk_size, ranks)
+        if ranks.first and (progress is True or (progress == "auto" and on_terminal())):
+            listeners.members.append(ProgressBar())
         for module in (model, loss):
             restored.enter_context(_in_training(module, place))
-        sources = _sources(pairs, validation, settings, place)
-        data = {name: _try_out(model, loss, source, name) for name, source in sources._asdict().items()}
-        fingerprint = {"settings": settings.describe(), "model": describe_model(model, loss), "pairs": data}
-        file = None if path is None else CheckpointFile(path, origin, checkpoint_every, fingerprint)
-        return Trainer(model, loss, settings, sources, listeners, file, place).run()
+        with ranks.failing_together():
+            plan = Plan(_batch_size(settings), settings.seed, place, True, ranks.rank, ranks.size)
+            sources = _sources(pairs, validation, settings, plan)
+            tried = {name: _try_out(model, loss, source, name) for name, source in sources._asdict().items()}
+        described, first_batch = ({name: facts[k] for name, facts in tried.items()} for k in (0, 1))
+        fingerprint = {"settings": settings.describe(), "model": describe_model(model, loss), "pairs": described}
+        files = {"checkpoint": path is not None, "resume": origin is not None, "checkpoint_every": checkpoint_every}
+        ranks.require_same({**fingerprint, "first_batch": first_batch, **files})
+        with ranks.failing_together():
+            file = None if path is None else CheckpointFile(path, origin, checkpoint_every, fingerprint)
+            trainer = Trainer(model, loss, settings, sources, listeners, file, place, ranks)
+        return trainer.run()
 
 
 def _check_model(model: BimodalModel, loss: Loss) -> None:
@@ -208,11 +245,30 @@ def _checkpoint_paths(
     return path, origin
 
 
-def _sources(pairs: Pairs, validation: Pairs | float | None, settings: Settings, device: torch.device) -> Sources:
+def _check_normalizations(modules: nn.Module, chunk_size: int | None, ranks: Ranks) -> None:
+    found = batch_normalizations(modules)
+    if found and chunk_size is not None:
+        raise ValueError(
+            f"chunk_size must be left out, got {chunk_size}: {found[0]} normalises a batch as a whole, and would "
+            "normalise chunks instead; use another normalisation, such as torch.nn.GroupNorm"
+        )
+    alone = [name for name in found if not isinstance(modules.get_submodule(name), nn.SyncBatchNorm)]
+    if alone and ranks.size > 1:
+        warnings.warn(
+            f"{alone[0]} normalises each rank's share of a batch by itself, so that the fit depends on the number of "
+            "ranks; use another normalisation, or torch.nn.SyncBatchNorm",
+            ProbclWarning,
+            stacklevel=3,
+        )
+
+
+def _batch_size(settings: Settings) -> int | None:
+    return None if settings.full_batch else settings.batch_size or DEFAULT_BATCH_SIZE
+
+
+def _sources(pairs: Pairs, validation: Pairs | float | None, settings: Settings, plan: Plan) -> Sources:
     if settings.full_batch and isinstance(pairs, torch.utils.data.DataLoader):
         raise ValueError("optimizer='lbfgs' takes all pairs at once: give tensors or a Dataset, not a DataLoader")
-    size = None if settings.full_batch else settings.batch_size or DEFAULT_BATCH_SIZE
-    plan = Plan(size, settings.seed, device, shuffle=True)
     if validation is None:
         return Sources(pair_source(pairs, plan), None)
     if isinstance(validation, float | int):
@@ -221,15 +277,17 @@ def _sources(pairs: Pairs, validation: Pairs | float | None, settings: Settings,
     return Sources(pair_source(pairs, plan), held_out)
 
 
-def _try_out(model: BimodalModel, loss: Loss, source: PairSource | None, role: str) -> dict[str, Any] | None:
-    """Try the model on a few pairs of a source; returns what a checkpoint remembers of the source."""
+def _try_out(
+    model: BimodalModel, loss: Loss, source: PairSource | None, role: str
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Try the model on a few pairs of a source; returns what a checkpoint remembers of it, and what ranks compare."""
     if source is None:
-        return None
+        return None, None
     sample = source.sample()
     name = "" if role == "train" else f"{role} "
     require_working(model, loss, sample, name)
     require_scores(model, source, name)
-    return source.describe(sample)
+    return source.describe(sample), source.describe_first(sample)
 
 
 @contextmanager

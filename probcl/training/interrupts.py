@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DeferredInterrupt:
-    """Context in which a first Ctrl-C takes effect at the next call of `check`, so that no step is left half done.
+    """Context in which a first Ctrl-C is `pending` until told to `take_effect`, so that no step is left half done.
 
     A second one takes effect at once. Does nothing outside the main thread, where no signal arrives, or where the
     program has a handler of its own.
@@ -15,7 +15,7 @@ class DeferredInterrupt:
 
     def __init__(self, enabled: bool) -> None:
         self._enabled = enabled
-        self._pending = False
+        self.pending = False
         self._previous: Any = None
 
     def __enter__(self) -> "DeferredInterrupt":
@@ -25,20 +25,19 @@ class DeferredInterrupt:
         return self
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._pending:
+        if self.pending:
             raise KeyboardInterrupt
-        self._pending = True
+        self.pending = True
 
-    def check(self) -> None:
-        """Raise the `KeyboardInterrupt` that was held back, if any."""
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
+    def take_effect(self) -> None:
+        """Raise the `KeyboardInterrupt` that was held back."""
+        self.pending = False
+        raise KeyboardInterrupt
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
-        if kind is None:
-            self.check()
+        if kind is None and self.pending:
+            self.take_effect()

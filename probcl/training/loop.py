@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -13,15 +13,18 @@ from probcl.errors import CheckpointError
 from probcl.frozen import evaluating
 from probcl.losses import ConditionalLoss, Identifies, Loss, loss_of_pairs
 from probcl.model import BimodalModel
-from probcl.randomness import Stream, derive_seed, seed_torch
+from probcl.randomness import Stream, derive_seed, rank_seed
 from probcl.scores import Scores
 from probcl.serialization import load_weights
 from probcl.training.callbacks import Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, Contents
-from probcl.training.data import Batch, PairSource
+from probcl.training.data import PairSource
+from probcl.training.embedding import Embedded, Embedder
 from probcl.training.history import History, Recorder
 from probcl.training.interrupts import DeferredInterrupt
 from probcl.training.optimizers import build_optimizer, flatten_state, unflatten_state
+from probcl.training.pairs import Batch
+from probcl.training.ranks import Ranks
 from probcl.training.schedules import multiplier
 from probcl.training.settings import Settings, resolve_amp
 
@@ -56,9 +59,10 @@ class Trainer:
         callbacks: Callbacks,
         checkpoint: CheckpointFile | None,
         device: torch.device,
+        ranks: Ranks,
     ) -> None:
         self.model, self.loss, self.settings, self.sources = model, loss, settings, sources
-        self.callbacks, self.checkpoint, self.device = callbacks, checkpoint, device
+        self.callbacks, self.checkpoint, self.device, self.ranks = callbacks, checkpoint, device, ranks
         # A loss may have parameters of its own; as one module, the two are trained and saved alike.
         self.modules = nn.ModuleDict({"model": model, "loss": loss})
         self.optimizer = build_optimizer(
@@ -70,11 +74,12 @@ class Trainer:
         )
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self._amp = resolve_amp(settings.amp, device)
+        self._embedder = Embedder(model, device, resolve_amp(settings.amp, device), settings.chunk_size)
+        self._noise_seed = rank_seed(settings.seed, ranks.rank)
         self._bound = ConditionalLoss()
         self._loss_is_bound = is_two_sided(loss)
         self.recorder = Recorder()
-        self.state = FitState(model, settings.epochs, sources.train.count, self.recorder)
+        self.state = FitState(model, settings.epochs, sources.train.count, self.recorder, rank=ranks.rank)
         self._best_weights: dict[str, Tensor] | None = None
         self._consistent = True
         self._earlier_seconds = 0.0
@@ -83,6 +88,8 @@ class Trainer:
     def run(self) -> History:
         """Train until the last epoch, or until patience or a callback ends it."""
         self._resume()
+        self.ranks.require_same({"steps done before": self.recorder.steps})
+        self.ranks.equalize(self.modules)
         self.model.identifies = identified_by(self.loss)
         with DeferredInterrupt(enabled=self.checkpoint is not None) as self._interrupt:
             try:
@@ -117,7 +124,6 @@ class Trainer:
         self._epoch_began = time.perf_counter()
         with closing(self._remaining_batches()) as batches:
             for batch in batches:
-                self._interrupt.check()
                 self._step(batch)
                 self.callbacks.notify("on_step_end", self.state)
                 if self.checkpoint is not None and self.checkpoint.due(self.recorder.steps):
@@ -129,22 +135,35 @@ class Trainer:
     def _remaining_batches(self) -> Generator[Batch]:
         batches = self.sources.train.batches(self.recorder.epochs, self.recorder.steps_in_epoch)
         with closing(batches):
-            while not self.state.stop and (batch := next(batches, None)) is not None:
+            while (batch := self._next(batches)) is not None:
                 yield batch
+
+    def _next(self, batches: Generator[Batch]) -> Batch | None:
+        """Return the next batch, None after the last and if the fit is to stop."""
+        self._heed_all_ranks()
+        with self.ranks.failing_together():
+            return None if self.state.stop else next(batches, None)
+
+    def _heed_all_ranks(self) -> None:
+        """Stop, or be interrupted, everywhere if anywhere."""
+        self.state.stop, interrupted = self.ranks.any(self.state.stop, self._interrupt.pending)
+        if interrupted:
+            self._interrupt.take_effect()
 
     def _step(self, batch: Batch) -> None:
         self._consistent = False
         lr = self._set_rates()
-        seed = derive_seed(self.settings.seed, Stream.MODEL, self.recorder.steps)
         first: list[Evaluation] = []
 
         def closure() -> float:
-            # The same noise at every evaluation, so that a line search sees one function.
-            seed_torch(seed, self.device)
             self.optimizer.zero_grad()
-            scores = self._scores(batch)
+            # The same noise at every evaluation, so that a line search sees one function.
+            embedded = self._embed(batch)
+            scores = self._scores(embedded)
             loss = loss_of_pairs(self.loss, scores, batch.u, batch.v)
             loss.backward()
+            embedded.pull_back()
+            self.ranks.average_gradients(self._parameters)
             norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.clip_norm or math.inf)
             evaluation = self._evaluate(loss, norm, bound_of=None if first else scores)
             self._require_finite(evaluation)
@@ -168,16 +187,25 @@ class Trainer:
             group["lr"] = rate * factor
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def _scores(self, batch: Batch) -> Scores:
-        """Return the scores of a batch: embeddings in bfloat16 if asked for, what follows always in full precision."""
-        with torch.autocast(self.device.type, torch.bfloat16) if self._amp else nullcontext():
-            z_u, z_v = self.model.encoder_u(batch.u), self.model.encoder_v(batch.v)
-        z_u, z_v = (z.float() if self._amp and z.dtype == torch.bfloat16 else z for z in (z_u, z_v))
+    def _embed(self, batch: Batch, *position: int) -> Embedded:
+        """Embed a batch, with noise that is a function of the step, and of this rank's own."""
+        seed = derive_seed(self._noise_seed, Stream.MODEL, self.recorder.steps, *position)
+        with self.ranks.failing_together():
+            embedded = self._embedder(batch, seed)
+            # Scores refuse these too, but on this rank alone, while the others wait for its embeddings.
+            if self.ranks.size > 1 and not (embedded.u.isfinite().all() and embedded.v.isfinite().all()):
+                raise self._divergence("embeddings are not finite")
+        return embedded
+
+    def _scores(self, embedded: Embedded) -> Scores:
+        z_u, z_v = embedded.u, embedded.v
         try:
-            return self.model.scores_of_embeddings(z_u, z_v)
+            return self.model.scores_of_embeddings(z_u, z_v, group=self.ranks.group)
         except ValueError as error:
             temperature = torch.as_tensor(self.model.temperature())
-            if z_u.isfinite().all() and z_v.isfinite().all() and temperature.isfinite() and temperature > 0:
+            # Not finite if an embedding is not, nor if scores cannot be.
+            size = z_u.abs().amax() * z_v.abs().amax() * z_u.shape[1] / temperature
+            if size.isfinite() and temperature.isfinite() and temperature > 0:
                 raise
             raise self._divergence(str(error)) from error
 
@@ -185,7 +213,8 @@ class Trainer:
         with torch.no_grad():
             bound = -loss if self._loss_is_bound or bound_of is None else -self._bound(bound_of)
         # One transfer, so that an accelerator is waited for once.
-        return Evaluation(*torch.stack([loss.detach(), bound.detach().to(loss), norm.to(loss)]).tolist())
+        numbers = torch.stack([loss.detach(), bound.detach().to(loss), norm.to(loss)])
+        return Evaluation(*self.ranks.first_of(numbers).tolist())
 
     def _require_finite(self, evaluation: Evaluation) -> None:
         if not (math.isfinite(evaluation.loss) and math.isfinite(evaluation.grad_norm)):
@@ -198,6 +227,8 @@ class Trainer:
         )
 
     def _close_epoch(self) -> None:
+        # Statistics of a normalisation are each rank's own.
+        self.ranks.equalize(self.modules, buffers_only=True)
         validation = self._validate()
         self._consistent = False
         self.recorder.record_epoch(validation.loss, validation.mi_bound, self._seconds_in_epoch())
@@ -206,18 +237,19 @@ class Trainer:
         self._consistent = True
         self.state.validation_loss, self.state.validation_mi_bound = validation.loss, validation.mi_bound
         self.callbacks.notify("on_epoch_end", self.state)
+        (self.state.stop,) = self.ranks.any(self.state.stop)
         self._save()
 
     def _validate(self) -> Evaluation:
         """Return means over the validation batches, which are the same after every epoch; NaN if there are none."""
         if self.sources.validation is None:
             return Evaluation(math.nan, math.nan)
-        seed_torch(derive_seed(self.settings.seed, Stream.MODEL, self.recorder.steps), self.device)
         evaluations = []
         with evaluating(self.modules), torch.no_grad(), closing(self.sources.validation.batches(0)) as batches:
-            for batch in batches:
-                self._interrupt.check()
-                scores = self._scores(batch)
+            for number, batch in enumerate(batches):
+                if self.ranks.any(self._interrupt.pending)[0]:
+                    self._interrupt.take_effect()
+                scores = self._scores(self._embed(batch, number))
                 loss = loss_of_pairs(self.loss, scores, batch.u, batch.v)
                 evaluations.append(self._evaluate(loss, torch.zeros_like(loss), bound_of=scores))
                 self._require_finite(evaluations[-1])
@@ -239,7 +271,7 @@ class Trainer:
         return self._earlier_seconds + time.perf_counter() - self._epoch_began
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.ranks.first:
             return
         tensors: dict[str, Tensor] = {}
         record = {

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from probcl.checks import describe, require_count, require_positive
 from probcl.training.optimizers import OPTIMIZERS
+from probcl.training.ranks import launched_with_others, local_rank
 from probcl.training.schedules import SCHEDULES, Schedule
 
 DEFAULT_BATCH_SIZE = 512
@@ -36,12 +37,15 @@ class Settings:
     restore_best: bool
     seed: int
     amp: Amp
+    chunk_size: int | None = None
 
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
         require_count("seed", self.seed, minimum=0)
         if self.batch_size is not None:
             require_count("batch_size", self.batch_size, minimum=2)
+        if self.chunk_size is not None:
+            require_count("chunk_size", self.chunk_size)
         if self.patience is not None:
             require_count("patience", self.patience)
         for name in ("lr", "clip_norm"):
@@ -90,6 +94,8 @@ class Settings:
 def resolve_device(device: str | torch.device) -> torch.device:
     """Return the device to train on: with ``"auto"`` a CUDA GPU if there is one, else the CPU.
 
+    Of several processes that a launcher started on one machine, each takes a GPU of its own.
+
     Raises
     ------
     ValueError
@@ -97,6 +103,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(device) == "cuda" and launched_with_others():
+        device = f"cuda:{local_rank() % max(1, torch.cuda.device_count())}"
     try:
         resolved = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:

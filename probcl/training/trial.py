@@ -8,7 +8,8 @@ from probcl.embed import embed
 from probcl.frozen import evaluating
 from probcl.losses import Loss, loss_of_pairs
 from probcl.model import BimodalModel
-from probcl.training.data import Batch, PairSource, TensorSource
+from probcl.training.data import PairSource, TensorSource
+from probcl.training.pairs import Batch
 
 
 def require_working(model: BimodalModel, loss: Loss, sample: Batch, name: str = "") -> None:

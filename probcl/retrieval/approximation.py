@@ -1,0 +1,95 @@
+"""`Approximation`: a conditional by its most probable items, and by a sample of all others."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from probcl.checks import require_count
+
+if TYPE_CHECKING:
+    from probcl.retrieval.index import Index
+    from probcl.retrieval.library import Library
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """The conditional of a library given B queries: k items with their own weights, and t random ones for all others.
+
+    With H the k items that were found, and J the t that were drawn uniformly from all N with replacement,
+
+        Ẑ = Σ_{j ∈ H} e^{s_j + φ_j} + (N / t) Σ_{j ∈ J, j ∉ H} e^{s_j + φ_j}.
+
+    Whatever H is, Ẑ is an unbiased estimate of Z = Σ_j e^{s_j + φ_j}; its logarithm is not, and is too small on
+    average. The better H is, the smaller the standard error. Queries share J, so that their errors are correlated.
+
+    Attributes
+    ----------
+    log_normalizer
+        log Ẑ, shape (B,), in float64.
+    standard_error
+        Estimate of the standard deviation of Ẑ, relative to Ẑ, shape (B,): about that of log Ẑ where it is small.
+    ids
+        H and J, shape (B, k + t).
+    log_weights
+        Logarithms of their terms in Ẑ, shape (B, k + t); −inf for those in J that are in H.
+    """
+
+    log_normalizer: Float[Tensor, " B"]
+    standard_error: Float[Tensor, " B"]
+    ids: Int[Tensor, "B c"]
+    log_weights: Float[Tensor, "B c"]
+
+    def sample(self, num_samples: int = 1, *, generator: torch.Generator | None = None) -> Int[Tensor, "num_samples B"]:
+        """Draw ids with probabilities in proportion to the terms of Ẑ.
+
+        Draws from the same approximation have its error in common: given it they are independent, but their law is
+        that of ν only as the standard error goes to zero.
+        """
+        probabilities = (self.log_weights - self.log_normalizer[:, None]).exp()
+        count = require_count("num_samples", num_samples)
+        drawn = torch.multinomial(probabilities, count, replacement=True, generator=generator)
+        return self.ids.gather(1, drawn).mT
+
+
+def approximate(
+    library: "Library",
+    queries: Shaped[Tensor, "B *event"],
+    k: int,
+    tail: int,
+    index: "Index | None",
+    generator: torch.Generator | None,
+) -> Approximation:
+    """Return the approximation that `Library.approximate` promises."""
+    if index is not None and index.library is not library:
+        raise ValueError("index must be one of this library's, got another library's")
+    found = (library if index is None else index).topk(queries, k)
+    z = library.embed_queries(queries)
+    count = require_count("tail", tail, 2)
+    positions = torch.randint(len(library), (count,), generator=generator, device=_device(generator)).cpu()
+    drawn = library.collection.at(positions)
+    ids = drawn.ids.to(z.device).expand(len(z), -1)
+    scores = library.scores(drawn, z).matrix().double()
+    scores = scores.mT if library.dim == 0 else scores
+    again = _is_among(ids, found.indices)
+    log_tail = scores.masked_fill(again, -torch.inf) + math.log(len(library) / count)
+    log_weights = torch.cat([found.values.double(), log_tail], 1)
+    log_normalizer = log_weights.logsumexp(1)
+    # Ẑ is a constant plus the mean of t independent terms, of which these are the shares in Ẑ.
+    terms = count * (log_tail - log_normalizer[:, None]).exp()
+    return Approximation(
+        log_normalizer, terms.std(1) / math.sqrt(count), torch.cat([found.indices, ids], 1), log_weights
+    )
+
+
+def _is_among(ids: Int[Tensor, "B t"], head: Int[Tensor, "B k"]) -> Bool[Tensor, "B t"]:
+    ascending = head.sort(1).values
+    place = torch.searchsorted(ascending, ids.contiguous()).clamp(max=head.shape[1] - 1)
+    return ascending.gather(1, place) == ids
+
+
+def _device(generator: torch.Generator | None) -> torch.device:
+    return torch.device("cpu") if generator is None else generator.device

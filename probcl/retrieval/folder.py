@@ -1,0 +1,162 @@
+"""A library on disk: shards as safetensors files, listed in a manifest.
+
+Shards are never changed, only replaced: what a manifest lists is complete before the manifest is renamed into place,
+and files that no manifest lists are left-overs. A reader finds the library before a change or after it.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
+from torch import nn
+
+from probcl.errors import CheckpointError
+from probcl.retrieval.shards import Shard, Source
+from probcl.serialization import to_config, write_atomically
+
+KIND, FORMAT_VERSION, MANIFEST = "probcl library", 1, "library.json"
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard in a file, mapped into memory when it is loaded."""
+
+    path: Path
+    rows: int
+    size: int
+    sha256: str
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def load(self) -> Shard:
+        """Map the file: only what is used of it is read."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            shard = Shard(tensors["embeddings"], tensors["ids"], tensors.get("log_prior"))
+        except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(f"{self.path} is damaged or not a shard of a library: {error}") from error
+        if len(shard) != self.rows or len(shard.embeddings) != self.rows:
+            raise CheckpointError(f"{self.path} was altered: it has {len(shard)} items, its manifest says {self.rows}")
+        return shard
+
+    def require_intact(self, contents: bool) -> None:
+        """Raise `CheckpointError` if the file is missing or has another length or, if asked for, other contents."""
+        try:
+            size = self.path.stat().st_size
+            if size != self.size:
+                raise CheckpointError(f"{self.path} was truncated or altered: it has {size} bytes, not {self.size}")
+            if contents and _digest_of_file(self.path) != self.sha256:
+                raise CheckpointError(f"{self.path} was altered: its contents do not match the digest in its manifest")
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error}") from error
+
+
+def write_library(
+    folder: Path, record: Mapping[str, Any], shards: Iterable[Source], next_id: int
+) -> tuple[list[ShardFile], int]:
+    """Make these shards the library in a folder; those that are in it already are left as they are.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    record
+        What else the manifest is to hold.
+    shards
+        May be computed while they are written.
+    next_id
+        What the id of the next item would have been before.
+
+    Returns
+    -------
+    files, next_id
+        The shards, as files, and what the id of the next item is now.
+    """
+    files: list[ShardFile] = []
+    try:
+        for shard in shards:
+            if not (isinstance(shard, ShardFile) and shard.path.parent == folder):
+                shard = _write_shard(folder, shard.load())
+            files.append(shard)
+        next_id = max(next_id, int(files[-1].load().ids[-1]) + 1)
+        entries = [asdict(file) | {"path": file.path.name} for file in files]
+        manifest = {"kind": KIND, "format_version": FORMAT_VERSION, **record, "next_id": next_id, "shards": entries}
+        manifest["sha256"] = _digest_of_json(manifest)
+        write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    finally:
+        _remove_unlisted(folder)
+    return files, next_id
+
+
+def _write_shard(folder: Path, shard: Shard) -> ShardFile:
+    named = {"embeddings": shard.embeddings, "ids": shard.ids, "log_prior": shard.log_prior}
+    content = pack({name: part.detach().cpu().contiguous() for name, part in named.items() if part is not None})
+    path = folder / f"shard-{secrets.token_hex(8)}.safetensors"
+    write_atomically(path, content)
+    return ShardFile(path, len(shard), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _remove_unlisted(folder: Path) -> None:
+    """Remove the shards that are not, or no longer, part of the library."""
+    try:
+        listed = {entry["path"] for entry in json.loads((folder / MANIFEST).read_bytes())["shards"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    for path in folder.glob("shard-*.safetensors"):
+        if path.name not in listed:
+            path.unlink(missing_ok=True)
+
+
+def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[ShardFile]]:
+    """Return the record, with ``next_id``, and the shards of what `write_library` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, truncated, altered (in its contents too, if asked for), of another kind or version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(f"no library at {folder}: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_bytes())
+        kind, version, digest = (manifest.pop(name, None) for name in ("kind", "format_version", "sha256"))
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if kind != KIND:
+        raise CheckpointError(f"{path} is not of a {KIND}: it says {kind!r}")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} is of format version {version!r}; this probcl reads version {FORMAT_VERSION}")
+    if _digest_of_json({"kind": kind, "format_version": version, **manifest}) != digest:
+        raise CheckpointError(f"{path} was altered: it does not match its digest")
+    files = [ShardFile(**entry | {"path": folder / entry["path"]}) for entry in manifest.pop("shards")]
+    for file in files:
+        file.require_intact(contents)
+    return manifest, files
+
+
+def fingerprint(encoder: nn.Module) -> str:
+    """Digest of an encoder's recipe and weights: of all that embeddings depend on."""
+    digest = hashlib.sha256(json.dumps(to_config(encoder), sort_keys=True).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _digest_of_json(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
