@@ -21,7 +21,7 @@ from probcl import (
     samplers,
 )
 from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
-from probcl.distance import FGaussian, Laplace, Power, SumMixture
+from probcl.distance import ConcatMixture, FGaussian, Laplace, Power, SumMixture
 from probcl.errors import CheckpointError, DataFileError, ProbclWarning
 from probcl.information import GaussianConditionalLoss
 from probcl.losses import (
@@ -34,12 +34,15 @@ from probcl.losses import (
     RINCELoss,
     SigmoidLoss,
     SpectralLoss,
+    SumOfLosses,
+    TwoViewLoss,
 )
 from probcl.model import BimodalModel
 from probcl.priors import DecoderPrior, EmpiricalPrior, GaussianPrior, ModelPrior
 from probcl.scores import Scores
 from probcl.serialization import register
 from probcl.training import Callback, FitState, History, fit
+from probcl.two_views import views
 
 __version__ = "0.1.0.dev0"
 
@@ -49,6 +52,7 @@ __all__ = [
     "BimodalModel",
     "Callback",
     "CheckpointError",
+    "ConcatMixture",
     "ConditionalLoss",
     "ConditionalMMDLoss",
     "Cosine",
@@ -74,6 +78,8 @@ __all__ = [
     "SigmoidLoss",
     "SpectralLoss",
     "SumMixture",
+    "SumOfLosses",
+    "TwoViewLoss",
     "WithPotentials",
     "classification",
     "conditional",
@@ -91,4 +97,5 @@ __all__ = [
     "register",
     "retrieval",
     "samplers",
+    "views",
 ]

@@ -7,8 +7,9 @@ Every alignment here is a matrix product with something done to its entries::
 
     a(x_i, y_j) = link(min(⟨x'_i, y'_j⟩ + row_i + column_j, ceiling)) + potential_i + potential_j
 
-and a subclass says what those parts are (`Alignment.factorize`, `Alignment.link`, `Alignment.potentials`). This one
-description is what lets the reductions of `probcl.Scores` be carried out densely, in tiles, or in a fused kernel.
+or something done to the entries of several products at once, and a subclass says what those parts are
+(`Alignment.factorize`, `Alignment.link`, `Alignment.potentials`). This one description is what lets the reductions of
+`probcl.Scores` be carried out densely, in tiles, or in a fused kernel.
 """
 
 from typing import NamedTuple
@@ -25,6 +26,9 @@ class Factors(NamedTuple):
     """The matrix product inside an alignment: min(⟨x_i, y_j⟩ + row_i + column_j, ceiling).
 
     The ceiling is a bound that holds but for rounding, such as 0 for a squared distance, negated.
+
+    With `widths` there are as many products, each of that many columns of x and y, one after another; `row` and
+    `column` are then None, and the link takes all products, stacked along a first axis, to one value for each pair.
     """
 
     x: Float[Tensor, "n k"]
@@ -32,6 +36,7 @@ class Factors(NamedTuple):
     row: Float[Tensor, " n"] | None = None
     column: Float[Tensor, " m"] | None = None
     ceiling: float | None = None
+    widths: tuple[int, ...] = ()
 
 
 class Potentials(NamedTuple):
@@ -52,8 +57,8 @@ class Alignment(nn.Module):
         """Prepare the embeddings, once for the whole matrix."""
         raise NotImplementedError
 
-    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Elementwise function of the product; the identity unless overridden."""
+    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
+        """Elementwise function of the product, or of the stacked products; the identity unless overridden."""
         return product
 
     @property
@@ -68,14 +73,14 @@ class Alignment(nn.Module):
     def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Alignment of every row of `x` with every row of `y`."""
         factors = self.factorize(x, y)
-        product = add_outer(products(factors.x, factors.y), factors.row, factors.column)
+        product = add_outer(products(factors.x, factors.y, factors.widths), factors.row, factors.column)
         aligned = self.link(at_most(product, factors.ceiling))
         return add_outer(aligned, *self.potentials(x, y))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Alignment of row i of `x` with row i of `y`."""
         factors = self.factorize(x, y)
-        product = add_matched((factors.x * factors.y).sum(-1), factors.row, factors.column)
+        product = add_matched(summed(factors.x * factors.y, factors.widths), factors.row, factors.column)
         aligned = self.link(at_most(product, factors.ceiling))
         return add_matched(aligned, *self.potentials(x, y))
 
@@ -150,7 +155,7 @@ class WithPotentials(Alignment):
         (g, _), (h, _) = self.split(x), self.split(y)
         return self.base.factorize(g, h)
 
-    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
 
     @property
@@ -172,16 +177,21 @@ class WithPotentials(Alignment):
 
     def split(self, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
         """Return the features of the base alignment and those of the potential."""
-        width = x.shape[-1]
-        if self.potential_dim is None and width % 2:
-            raise ValueError(
-                f"WithPotentials() takes half of the embedding for the potential, got {width} columns; "
-                "give potential_dim or an encoder of even width"
-            )
-        potential = width // 2 if self.potential_dim is None else self.potential_dim
-        if potential >= width:
-            raise ValueError(f"potential_dim must be below the embedding's width {width}, got {potential}")
-        return x[:, : width - potential], x[:, width - potential :]
+        return split_columns(x, self.potential_dim, "WithPotentials", "potential_dim")
+
+
+def split_columns(x: Float[Tensor, "n d"], last: int | None, user: str, argument: str) -> tuple[Tensor, Tensor]:
+    """Return the leading columns and the `last` ones, halves if that is None; raise `ValueError` if one is empty."""
+    width = x.shape[-1]
+    if last is None and width % 2:
+        raise ValueError(
+            f"{user}() splits an embedding into halves, got {width} columns; "
+            f"give {argument} or an encoder of even width"
+        )
+    last = width // 2 if last is None else last
+    if last >= width:
+        raise ValueError(f"{argument} must be below the embedding's width {width}, got {last}")
+    return x[:, : width - last], x[:, width - last :]
 
 
 def require_alignment(name: str, value: object) -> Alignment:
@@ -191,23 +201,33 @@ def require_alignment(name: str, value: object) -> Alignment:
     return value
 
 
-def products(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"]) -> Float[Tensor, "n m"]:
-    """Return all inner products, in the embeddings' own precision also under a caller's autocast."""
+def products(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"], widths: tuple[int, ...] = ()) -> Float[Tensor, "..."]:
+    """Return all inner products, in the embeddings' own precision also under a caller's autocast.
+
+    Shape (n, m), or (p, n, m) for p widths.
+    """
     with torch.autocast(x.device.type, enabled=False):
-        return x @ y.mT
+        if not widths:
+            return x @ y.mT
+        return torch.stack([a @ b.mT for a, b in zip(x.split(widths, 1), y.split(widths, 1), strict=True)])
+
+
+def summed(terms: Float[Tensor, "*shape k"], widths: tuple[int, ...] = ()) -> Float[Tensor, "..."]:
+    """Add up the terms of inner products, shape (*shape,), or (p, *shape) for p widths."""
+    return torch.stack([part.sum(-1) for part in terms.split(widths, -1)]) if widths else terms.sum(-1)
 
 
 def add_outer(
-    product: Float[Tensor, "n m"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " m"] | None
-) -> Float[Tensor, "n m"]:
+    product: Float[Tensor, "*p n m"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " m"] | None
+) -> Float[Tensor, "*p n m"]:
     """Add row_i + column_j, skipping what is None."""
     product = product if row is None else product + row[:, None]
     return product if column is None else product + column[None, :]
 
 
 def add_matched(
-    product: Float[Tensor, " n"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " n"] | None
-) -> Float[Tensor, " n"]:
+    product: Float[Tensor, "*p n"], row: Float[Tensor, " n"] | None, column: Float[Tensor, " n"] | None
+) -> Float[Tensor, "*p n"]:
     """Add row_i + column_i, skipping what is None."""
     product = product if row is None else product + row
     return product if column is None else product + column

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probcl.alignment import L2, Alignment, Factors, Potentials, unit
-from probcl.checks import require_positive
+from probcl.alignment import L2, Alignment, Factors, Potentials, split_columns, unit
+from probcl.checks import require_count, require_positive
 from probcl.serialization import register
 
 _L2 = L2()
@@ -60,8 +60,31 @@ class Power(DistanceAlignment):
         return f"gamma={self.gamma:g}"
 
 
+class _Mixture(DistanceAlignment):
+    """The logarithm of a sum of a Gaussian and a Laplace kernel, with a temperature for each."""
+
+    def __init__(self, tau_2: float, tau_1: float, learnable: bool) -> None:
+        super().__init__()
+        require_positive("tau_2", tau_2)
+        require_positive("tau_1", tau_1)
+        logs = torch.tensor([math.log(tau_2), math.log(tau_1)])
+        self.learnable = learnable
+        self.fixed = (float(tau_2), float(tau_1))
+        if learnable:
+            self.log_temperatures = nn.Parameter(logs)
+
+    def _log_sum(self, gaussian: Float[Tensor, "*shape"], laplace: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return log(e^{2 p / τ₂} + e^{−(−2 q)^½ / τ₁}) for p, q = −½|·|²."""
+        tau_2, tau_1 = self.log_temperatures.exp().to(gaussian) if self.learnable else self.fixed
+        return torch.logaddexp(2 * gaussian / tau_2, -distance_power(laplace, 1.0) / tau_1)
+
+    def extra_repr(self) -> str:
+        tau_2, tau_1 = self.log_temperatures.detach().exp().tolist() if self.learnable else self.fixed
+        return f"tau_2={tau_2:.4g}, tau_1={tau_1:.4g}" + (", learnable=True" if self.learnable else "")
+
+
 @register
-class SumMixture(DistanceAlignment):
+class SumMixture(_Mixture):
     """log(e^{−|x−y|²/τ₂} + e^{−|x−y|/τ₁}): the sum of a Gaussian and a Laplace kernel.
 
     It is the "simple sum" of Kernel-InfoNCE (Tan et al. 2024, arXiv 2303.15103).
@@ -69,8 +92,7 @@ class SumMixture(DistanceAlignment):
     The components have temperatures of their own, so use it with a temperature of one in `Scores`: any other raises the
     sum to a power.
 
-    The public code of the paper adds the *losses* of the two kernels instead. That is another objective, and
-    is written ``λ * loss(Scores(u, v, Laplace(), tau_1)) + (1 - λ) * loss(Scores(u, v, Power(2), tau_2))``.
+    The public code of the paper adds the *losses* of the two kernels instead: `probcl.SumOfLosses`.
 
     Parameters
     ----------
@@ -81,22 +103,58 @@ class SumMixture(DistanceAlignment):
     """
 
     def __init__(self, tau_2: float = 0.2, tau_1: float = 0.2, learnable: bool = False) -> None:
-        super().__init__()
-        require_positive("tau_2", tau_2)
-        require_positive("tau_1", tau_1)
-        logs = torch.tensor([math.log(tau_2), math.log(tau_1)])
-        self.learnable = learnable
-        self.fixed = (float(tau_2), float(tau_1))
-        if learnable:
-            self.log_temperatures = nn.Parameter(logs)
+        super().__init__(tau_2, tau_1, learnable)
 
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        tau_2, tau_1 = self.log_temperatures.exp().to(product) if self.learnable else self.fixed
-        return torch.logaddexp(2 * product / tau_2, -distance_power(product, 1.0) / tau_1)
+        return self._log_sum(product, product)
+
+
+@register
+class ConcatMixture(_Mixture):
+    """log(e^{−|x₁−y₁|²/τ₂} + e^{−|x₂−y₂|/τ₁}): a Gaussian kernel of some features plus a Laplace kernel of the rest.
+
+    It is the "concatenation sum" of Kernel-InfoNCE (Tan et al. 2024, arXiv 2303.15103). Use it with a temperature of
+    one in `Scores`, as `SumMixture`. Two matrix products, one for each part, of columns that hold the squares too.
+
+    Parameters
+    ----------
+    tau_2, tau_1
+        Temperatures of the Gaussian and of the Laplace component.
+    laplace_dim
+        How many trailing columns belong to the Laplace kernel. By default half of the columns.
+    learnable
+        Whether the temperatures are learned, through their logarithms.
+
+    Raises
+    ------
+    ValueError
+        On use, if the embeddings are too narrow, or have an odd width and no `laplace_dim` was given.
+    """
+
+    def __init__(
+        self, tau_2: float = 0.2, tau_1: float = 0.2, laplace_dim: int | None = None, learnable: bool = False
+    ) -> None:
+        super().__init__(tau_2, tau_1, learnable)
+        self.laplace_dim = None if laplace_dim is None else require_count("laplace_dim", laplace_dim)
+
+    def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
+        parts = [_augmented(a, b) for a, b in zip(self._split(x), self._split(y), strict=True)]
+        of_x, of_y = zip(*parts, strict=True)
+        widths = tuple(part.shape[1] for part in of_x)
+        return Factors(torch.cat(of_x, 1), torch.cat(of_y, 1), ceiling=0.0, widths=widths)
+
+    def link(self, product: Float[Tensor, "2 *shape"]) -> Float[Tensor, "*shape"]:
+        return self._log_sum(product[0], product[1])
+
+    def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        (x_2, x_1), (y_2, y_1) = self._split(x), self._split(y)
+        return self._log_sum(_L2.matched(x_2, y_2), _L2.matched(x_1, y_1))
+
+    def _split(self, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+        return split_columns(x, self.laplace_dim, "ConcatMixture", "laplace_dim")
 
     def extra_repr(self) -> str:
-        tau_2, tau_1 = self.log_temperatures.detach().exp().tolist() if self.learnable else self.fixed
-        return f"tau_2={tau_2:.4g}, tau_1={tau_1:.4g}" + (", learnable=True" if self.learnable else "")
+        return super().extra_repr() + ("" if self.laplace_dim is None else f", laplace_dim={self.laplace_dim}")
 
 
 @register
@@ -152,6 +210,17 @@ class FGaussian(Alignment):
     def extra_repr(self) -> str:
         log_mu, sigma = (float(torch.as_tensor(value).detach()) for value in self._log_mu_sigma())
         return f"mu={math.exp(log_mu):.4g}, sigma={sigma:.4g}" + (", learnable=True" if self.learnable else "")
+
+
+def _augmented(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"]) -> tuple[Tensor, Tensor]:
+    """Return x' and y' with ⟨x'_i, y'_j⟩ = −½|x_i − y_j|²."""
+    x, y, row, column, _, _ = _L2.factorize(x, y)
+    assert row is not None
+    assert column is not None
+    return (
+        torch.cat([x, row[:, None], torch.ones_like(x[:, :1])], 1),
+        torch.cat([y, torch.ones_like(y[:, :1]), column[:, None]], 1),
+    )
 
 
 def distance_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Tensor, "*shape"]:

@@ -60,6 +60,10 @@ class Scores:
     bias_u, bias_v
         Added to each row (n,) or column (m,): logarithms of prior weights, or a change of gauge. They may be −inf (an
         impossible atom).
+    exclude
+        For each row one column that is no candidate for it, a permutation of 0 to n − 1, for n = m: its score is −∞ and
+        no reduction sees it, as if it were not there. See `probcl.views`, of whose two copies of each thing one is
+        excluded.
     group
         Ranks of `torch.distributed` that share the rows out, such as ``torch.distributed.group.WORLD``. Embeddings and
         biases are then those of this rank, any number of them; matched pairs are matched in the order of the ranks; and
@@ -101,6 +105,7 @@ class Scores:
         *,
         bias_u: Float[Tensor, " n"] | None = None,
         bias_v: Float[Tensor, " m"] | None = None,
+        exclude: Int[Tensor, " n"] | None = None,
         group: dist.ProcessGroup | None = None,
     ) -> None:
         self.u, self.v = _check_embeddings(u, v)
@@ -111,6 +116,7 @@ class Scores:
         self.method = method
         self.bias_u = _check_bias("bias_u", bias_u, self.u)
         self.bias_v = _check_bias("bias_v", bias_v, self.v)
+        self.exclude = _check_exclude(exclude, self.u, self.v)
         self.group = group
         self._rows, self._columns = share_out((len(self.u), len(self.v)), group, self.u.device)
         self._kernel = self._make_kernel()
@@ -140,6 +146,7 @@ class Scores:
             diagonal=self._diagonal(u, v, added_v) if self._rows.total == self._columns.total else None,
             precision=self.u.dtype,
             offset=self._rows.own.start,
+            excluded=None if self.exclude is None else self.exclude + self._columns.own.start,
         )
 
     def _diagonal(
@@ -153,6 +160,25 @@ class Scores:
     def shape(self) -> tuple[int, int]:
         """Numbers of rows (u) and columns (v)."""
         return self._rows.total, self._columns.total
+
+    def count(self, dim: Dim | None = None, *, diagonal: bool = True) -> int:
+        """Return how many entries a reduction takes together; along a `dim`, for each value.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or no matched pairs to leave out.
+        """
+        n, m = self.shape
+        if dim is not None:
+            _check_dim(dim)
+        if not diagonal and n != m:
+            raise ValueError(f"diagonal=False needs as many u as v, got scores of shape {self.shape}")
+        left_out = (not diagonal) + (self.exclude is not None)
+        entries = n * (m - left_out) if dim is None else self.shape[dim] - left_out
+        if entries == 0:
+            raise ValueError("without the matched pair a single pair leaves nothing; give at least two pairs")
+        return entries
 
     def gather(self, values: Shaped[Tensor, "own *rest"]) -> Shaped[Tensor, "n *rest"]:
         """Return what all ranks have of something with a row for each u, given this rank's rows; differentiable."""
@@ -171,12 +197,12 @@ class Scores:
 
     def logsumexp(self, dim: Dim | None = None, *, diagonal: bool = True) -> Float[Tensor, "*shape"]:
         """Log-sum-exp, log Σ e^s; without the matched pairs if `diagonal` is False."""
-        self._check_count(dim, diagonal)
+        self.count(dim, diagonal=diagonal)
         return self._kernel.logsumexp(dim, diagonal)
 
     def logmeanexp(self, dim: Dim | None = None, *, diagonal: bool = True) -> Float[Tensor, "*shape"]:
         """Log-mean-exp: the estimate of log E_{u'} e^{s(u',v)} (``dim=0``), of its mirror, or over all pairs."""
-        return self.logsumexp(dim, diagonal=diagonal) - math.log(self._check_count(dim, diagonal))
+        return self.logsumexp(dim, diagonal=diagonal) - math.log(self.count(dim, diagonal=diagonal))
 
     def mean(
         self,
@@ -186,7 +212,7 @@ class Scores:
         diagonal: bool = True,
     ) -> Float[Tensor, "*shape"]:
         """Mean of an elementwise function of the scores (of the scores themselves by default)."""
-        count = self._check_count(dim, diagonal)
+        count = self.count(dim, diagonal=diagonal)
         return self._kernel.sum(_identity if fn is None else fn, dim, diagonal) / count
 
     def weighted_sum(
@@ -208,8 +234,8 @@ class Scores:
 
     def topk(self, k: int, dim: Dim = 1) -> TopK:
         """Return the `k` largest scores of each row (``dim=1``) or column (``dim=0``), in descending order."""
-        if require_count("k", k) > self.shape[_check_dim(dim)]:
-            raise ValueError(f"k must be at most the {self.shape[dim]} entries along dim={dim}, got {k}")
+        if require_count("k", k) > self.count(_check_dim(dim)):
+            raise ValueError(f"k must be at most the {self.count(dim)} entries along dim={dim}, got {k}")
         return TopK(*self._kernel.topk(k, dim))
 
     def sample(
@@ -252,6 +278,21 @@ class Scores:
             self.method,
             bias_u=sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
             bias_v=sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
+            exclude=self.exclude,
+            group=self.group,
+        )
+
+    def under(self, alignment: Alignment, temperature: float | Tensor) -> "Scores":
+        """Return the scores of the same embeddings under another alignment and temperature."""
+        return Scores(
+            self.u,
+            self.v,
+            alignment,
+            temperature,
+            self.method,
+            bias_u=self.bias_u,
+            bias_v=self.bias_v,
+            exclude=self.exclude,
             group=self.group,
         )
 
@@ -261,19 +302,6 @@ class Scores:
         own, others = (bias_u, bias_v) if _check_dim(dim) == 1 else (bias_v, bias_u)
         if (own is not None and own.isneginf().any()) or (others is not None and others.isneginf().all()):
             raise ValueError(f"a bias of −inf leaves a {'row' if dim == 1 else 'column'} without any possible entry")
-
-    def _check_count(self, dim: Dim | None, diagonal: bool) -> int:
-        """How many entries go into each value of a reduction; raises if there are none."""
-        n, m = self.shape
-        if dim is not None:
-            _check_dim(dim)
-        if not diagonal and n != m:
-            raise ValueError(f"diagonal=False needs as many u as v, got scores of shape {self.shape}")
-        entries = n * m if dim is None else self.shape[dim]
-        matched = 0 if diagonal else (n if dim is None else 1)
-        if entries == matched:
-            raise ValueError("without the matched pair a single pair leaves nothing; give at least two pairs")
-        return entries - matched
 
     def __repr__(self) -> str:
         n, m = self.shape
@@ -337,6 +365,21 @@ def _check_bias(name: str, bias: Tensor | None, embeddings: Tensor) -> Tensor | 
     if (bias.isnan() | (bias == torch.inf)).any():
         raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
     return _widened(bias)
+
+
+def _check_exclude(exclude: object, u: Tensor, v: Tensor) -> Tensor | None:
+    if exclude is None:
+        return None
+    columns, count = require_tensor("exclude", exclude), len(u)
+    if len(v) != count or columns.shape != (count,) or columns.dtype != torch.long:
+        raise ValueError(
+            f"exclude must be an integer tensor with a column for each of as many u as v, got {describe(columns)} for "
+            f"{count} and {len(v)}"
+        )
+    order = torch.arange(count, device=columns.device)
+    if not torch.equal(columns.sort().values, order) or (columns == order).any():
+        raise ValueError("exclude must name each column once, and never that of the matched pair")
+    return columns.to(u.device)
 
 
 def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:

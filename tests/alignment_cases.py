@@ -5,7 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from probcl import L2, Alignment, Cosine, FGaussian, InnerProduct, Laplace, Power, SumMixture, WithPotentials
+from probcl import (
+    L2,
+    Alignment,
+    ConcatMixture,
+    Cosine,
+    FGaussian,
+    InnerProduct,
+    Laplace,
+    Power,
+    SumMixture,
+    WithPotentials,
+)
 from probcl.alignment import Factors
 
 Definition = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +62,15 @@ def sum_mixture(tau_2: float, tau_1: float) -> Definition:
     return definition
 
 
+def concat_mixture(tau_2: float, tau_1: float, width: int) -> Definition:
+    def definition(x: Tensor, y: Tensor) -> Tensor:
+        distances = [(a - b).dot(a - b) ** 0.5 for a, b in ((x[:-width], y[:-width]), (x[-width:], y[-width:]))]
+        a, b = -(distances[0] ** 2) / tau_2, -distances[1] / tau_1
+        return torch.maximum(a, b) + torch.log1p(torch.exp(-(a - b).abs()))
+
+    return definition
+
+
 def f_gaussian(mu: float, sigma: float) -> Definition:
     return lambda x, y: torch.tensor(mu).log() + (cosine(x, y) - 1) / sigma**2
 
@@ -75,6 +95,8 @@ CASES: dict[str, tuple[Alignment, Definition]] = {
     "power 0.5": (Power(0.5), power(0.5)),
     "sum": (SumMixture(0.5, 2.0), sum_mixture(0.5, 2.0)),
     "learned sum": (SumMixture(0.25, 0.5, learnable=True), sum_mixture(0.25, 0.5)),
+    "concat": (ConcatMixture(0.5, 2.0), concat_mixture(0.5, 2.0, 2)),
+    "learned concat": (ConcatMixture(0.25, 0.5, laplace_dim=1, learnable=True), concat_mixture(0.25, 0.5, 1)),
     "f-gaussian": (FGaussian(), f_gaussian(1.0, 0.5**0.5)),
     "learned f-gaussian": (FGaussian(2.0, 0.5, learnable=True), f_gaussian(2.0, 0.5)),
     "potentials": (WithPotentials(), with_potentials(inner, 2)),
@@ -82,6 +104,10 @@ CASES: dict[str, tuple[Alignment, Definition]] = {
     "potentials of l2": (WithPotentials(L2(), potential_dim=1), with_potentials(l2, 1)),
     "potentials of log-cauchy": (WithPotentials(LogCauchy(), 3), with_potentials(log_cauchy, 3)),
     "potentials of laplace": (WithPotentials(Laplace(), 1), with_potentials(power(1), 1)),
+    "potentials of concat": (
+        WithPotentials(ConcatMixture(0.5, 2.0), 2),
+        with_potentials(concat_mixture(0.5, 2.0, 1), 2),
+    ),
     "potentials of f-gaussian": (WithPotentials(FGaussian(), 1), with_potentials(f_gaussian(1.0, 0.5**0.5), 1)),
     "potentials of potentials": (
         WithPotentials(WithPotentials(L2(), 1), 2),

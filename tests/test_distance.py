@@ -8,7 +8,7 @@ from small_models import normal
 from torch import Tensor
 from torch.testing import assert_close
 
-from probcl import L2, Alignment, ConditionalLoss, Cosine, FGaussian, Laplace, Power, Scores, SumMixture
+from probcl import L2, Alignment, ConcatMixture, ConditionalLoss, Cosine, FGaussian, Laplace, Power, Scores, SumMixture
 
 F32 = torch.float32
 ROOTED: dict[str, Alignment] = {
@@ -18,6 +18,7 @@ ROOTED: dict[str, Alignment] = {
     "power 1.5": Power(1.5),
     "sum": SumMixture(0.02, 0.02),
     "learned sum": SumMixture(0.02, 0.02, learnable=True),
+    "concat": ConcatMixture(0.02, 0.02, laplace_dim=2),
 }
 rooted = pytest.mark.parametrize("name", ROOTED)
 methods = pytest.mark.parametrize("method", ["dense", "tiled"])
@@ -144,9 +145,9 @@ class TestSinglePrecision:
 
     @methods
     @pytest.mark.parametrize("tau", [0.02, 0.1, 0.5])
-    @pytest.mark.parametrize("kind", [Power(2), Laplace(), Power(0.5), "sum", FGaussian()])
+    @pytest.mark.parametrize("kind", [Power(2), Laplace(), Power(0.5), SumMixture, ConcatMixture, FGaussian()])
     def test_is_within_1e_5_of_double(self, kind, tau: float, method: str) -> None:
-        alignment, temperature = (SumMixture(tau, tau), 1.0) if kind == "sum" else (kind, tau)
+        alignment, temperature = (kind(tau, tau), 1.0) if isinstance(kind, type) else (kind, tau)
         found = self.loss_and_gradients(alignment, temperature, method, F32)
         exact = self.loss_and_gradients(alignment, temperature, "dense", torch.float64)
         for got, expected in zip(found, exact, strict=True):

@@ -81,10 +81,13 @@ def test_auto_takes_the_programs_where_they_serve() -> None:
     assert not isinstance(Scores(u[:100], u[:100])._kernel, TritonKernel)
 
 
-def test_tensor_cores_multiply_single_precision_only_if_torch_may_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensor_cores_multiply_single_precision_only_if_torch_may_use_tf32() -> None:
     assert triton_kernel._precision() == "ieee"
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    assert triton_kernel._precision() == "tf32x3"
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert triton_kernel._precision() == "tf32x3"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_on_a_cpu_auto_takes_no_programs() -> None:

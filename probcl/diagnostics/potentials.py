@@ -33,7 +33,7 @@ class LinearPotentials(Alignment):
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
         return self.base.factorize(x, y)
 
-    def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
 
     @property

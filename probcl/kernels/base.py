@@ -17,12 +17,15 @@ Dim = Literal[0, 1]
 class ScoreTerms:
     """The score matrix as a formula, s_ij = link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) / τ + bias_ui + bias_vj.
 
-    Absent terms are None, and so is a link that is the identity. `parameters` are what the link depends on and is to be
+    Absent terms are None, and so is a link that is the identity. `widths` are those of several products, as in
+    `probcl.alignment.Factors`. `parameters` are what the link depends on and is to be
     differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if there are none.
 
     `precision` is the embeddings' type, from which half precision has been widened.
 
     The rows may be a part of a larger matrix: row i is then matched with column i + `offset`.
+
+    `excluded` is a column for each row, no two the same, whose entry no reduction sees; its score is −∞.
     """
 
     x: Float[Tensor, "n k"]
@@ -30,6 +33,7 @@ class ScoreTerms:
     row: Float[Tensor, " n"] | None
     column: Float[Tensor, " m"] | None
     ceiling: float | None
+    widths: tuple[int, ...]
     link: Elementwise | None
     parameters: tuple[Tensor, ...]
     temperature: float | Tensor
@@ -38,6 +42,7 @@ class ScoreTerms:
     diagonal: Float[Tensor, " n"] | None
     precision: torch.dtype
     offset: int = 0
+    excluded: Int[Tensor, " n"] | None = None
 
 
 class Kernel(ABC):

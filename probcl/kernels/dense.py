@@ -17,24 +17,26 @@ class DenseKernel(Kernel):
     def _matrix(self) -> Float[Tensor, "n m"]:
         terms = self.terms
         with torch.set_grad_enabled(self.differentiable):
-            product = at_most(add_outer(products(terms.x, terms.y), terms.row, terms.column), terms.ceiling)
+            product = add_outer(products(terms.x, terms.y, terms.widths), terms.row, terms.column)
+            product = at_most(product, terms.ceiling)
             linked = product if terms.link is None else terms.link(product)
-            return add_outer(linked / terms.temperature, terms.bias_u, terms.bias_v)
+            scores = add_outer(linked / terms.temperature, terms.bias_u, terms.bias_v)
+            return self._without(scores, -torch.inf)
 
     def matrix(self) -> Float[Tensor, "n m"]:
         return self._matrix
 
     def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
-        scores = self._matrix if diagonal else self._filled(self._matrix, -torch.inf)
+        scores = self._without(self._matrix, -torch.inf, diagonal)
         return torch.logsumexp(scores, dim=(0, 1) if dim is None else dim)
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         # Filled before fn as well: where fn overflows on the diagonal, its gradient would be 0 · ∞.
-        values = fn(self._matrix) if diagonal else self._filled(fn(self._filled(self._matrix, 0.0)), 0.0)
+        values = self._without(fn(self._without(self._matrix, 0.0, diagonal)), 0.0, diagonal)
         return values.sum(dim=(0, 1) if dim is None else dim)
 
     def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
-        values = fn(self._matrix)
+        values = self._without(fn(self._without(self._matrix, 0.0)), 0.0)
         return (values if dim == 1 else values.mT) @ weights
 
     def topk(self, k: int, dim: Dim) -> tuple[Float[Tensor, "count k"], Int[Tensor, "count k"]]:
@@ -46,11 +48,16 @@ class DenseKernel(Kernel):
         draws = [_gumbel_argmax(scores, generator) for _ in range(num_samples)]
         return torch.stack(draws)
 
-    def _filled(self, matrix: Float[Tensor, "n m"], fill: float) -> Float[Tensor, "n m"]:
-        """Return a matrix with this value in place of the matched pairs."""
-        matched = torch.zeros_like(matrix, dtype=torch.bool)
-        matched.diagonal(self.terms.offset).fill_(True)
-        return matrix.masked_fill(matched, fill)
+    def _without(self, matrix: Float[Tensor, "n m"], fill: float, diagonal: bool = True) -> Float[Tensor, "n m"]:
+        """Return a matrix with this value in place of what is excluded and, without `diagonal`, of matched pairs."""
+        if diagonal and self.terms.excluded is None:
+            return matrix
+        out = torch.zeros_like(matrix, dtype=torch.bool)
+        if not diagonal:
+            out.diagonal(self.terms.offset).fill_(True)
+        if self.terms.excluded is not None:
+            out[torch.arange(len(out), device=out.device), self.terms.excluded] = True
+        return matrix.masked_fill(out, fill)
 
     def _rows(self, dim: Dim) -> Float[Tensor, "count length"]:
         return self._matrix if dim == 1 else self._matrix.mT

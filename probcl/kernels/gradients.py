@@ -48,12 +48,23 @@ class Gradients:
         if self.tiles.form.link is not None:
             weights = self._through_link(weights, rows, columns)
         self._add_margins(weights, "row", rows, "column", columns)
-        x, y = self.tiles.arguments[:2]
         with torch.autocast(weights.device.type, enabled=False):
-            if "x" in self.of_rows:
-                self.of_rows["x"][rows].addmm_(weights, y[columns])
-            if "y" in self.others:
-                self.others["y"][columns].addmm_(weights.mT, x[rows])
+            self._add_factors(weights, rows, columns)
+
+    def _add_factors(self, weights: Tensor, rows: slice, columns: slice) -> None:
+        x, y = self.tiles.arguments.x[rows], self.tiles.arguments.y[columns]
+        widths = self.tiles.form.widths or (x.shape[1],)
+        of_products = weights if self.tiles.form.widths else weights[None]
+        if "x" in self.of_rows:
+            for part, total, factor in zip(
+                of_products, self.of_rows["x"][rows].split(widths, 1), y.split(widths, 1), strict=True
+            ):
+                total.addmm_(part, factor)
+        if "y" in self.others:
+            for part, total, factor in zip(
+                of_products, self.others["y"][columns].split(widths, 1), x.split(widths, 1), strict=True
+            ):
+                total.addmm_(part.mT, factor)
 
     def _add_margins(self, weights: Tensor, row: str, rows: slice, column: str, columns: slice) -> None:
         if row in self.of_rows:
@@ -61,7 +72,7 @@ class Gradients:
         if column in self.others:
             self.others[column][columns] += weights.sum(0)
 
-    def _through_link(self, weights: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, "r c"]:
+    def _through_link(self, weights: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, "..."]:
         """Return the gradient in the product that the link is applied to; add those in the scale and in parameters."""
         form, scale = self.tiles.form, self.tiles.arguments.scale
         assert form.link is not None
@@ -78,7 +89,7 @@ class Gradients:
         for k, gradient in zip(parameters, in_parameters, strict=True):
             if gradient is not None:
                 self.others[k] += gradient
-        return torch.zeros_like(weights) if pulled is None else pulled
+        return torch.zeros_like(product) if pulled is None else pulled
 
     def scale_(self, factor: float) -> None:
         """Multiply everything that has been added."""

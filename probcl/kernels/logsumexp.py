@@ -65,8 +65,7 @@ class LogSumExp(torch.autograd.Function):
             for where, across in grid.tiles(block):
                 scores = tiles.scores(where, across)
                 weights = _weights(tiles, scores, by_row and by_row.at(where), by_column and by_column.at(across))
-                if not ctx.diagonal:
-                    tiles.matched(weights, where, across).zero_()
+                tiles.leave_out(weights, where, across, ctx.diagonal)
                 gradients.add(weights, where, across)
             return gradients
 

@@ -29,12 +29,10 @@ class TotalSum(torch.autograd.Function):
             for where, across in grid.tiles(block):
                 scores = tiles.scores(where, across, diagonal, fill=0.0)
                 values, derivative = _with_derivative(fn, scores) if any(needs) else (fn(scores), None)
-                if not diagonal:
-                    tiles.matched(values, where, across).zero_()
+                tiles.leave_out(values, where, across, diagonal)
                 total += values.sum(dtype=torch.float64)
                 if derivative is not None:
-                    if not diagonal:
-                        tiles.matched(derivative, where, across).zero_()
+                    tiles.leave_out(derivative, where, across, diagonal)
                     gradients.add(derivative, where, across)
             return total, gradients
 
@@ -63,8 +61,7 @@ class WeightedSum(torch.autograd.Function):
             tiles = Tiles(form, arguments, grid)
             for where, across in grid.tiles(block):
                 values = fn(tiles.scores(where, across, diagonal, fill=0.0))
-                if not diagonal:
-                    tiles.matched(values, where, across).zero_()
+                tiles.leave_out(values, where, across, diagonal)
                 sums[where] += values @ weights[across]
 
         run_blocks(reduce, grid.strips, sums.device)
@@ -87,9 +84,8 @@ class WeightedSum(torch.autograd.Function):
             for where, across in grid.tiles(block):
                 scores = tiles.scores(where, across, ctx.diagonal, fill=0.0)
                 values, derivative = _with_derivative(ctx.fn, scores)
-                if not ctx.diagonal:
-                    tiles.matched(values, where, across).zero_()
-                    tiles.matched(derivative, where, across).zero_()
+                tiles.leave_out(values, where, across, ctx.diagonal)
+                tiles.leave_out(derivative, where, across, ctx.diagonal)
                 if weights_needed:
                     in_weights[across].addmm_(values.mT, upstream[where])
                 derivative.mul_(torch.mm(upstream[where], weights[across].mT, out=tiles.spare(scores)))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probcl.alignment import at_most
+from probcl.alignment import at_most, summed
 from probcl.kernels.base import Elementwise, ScoreTerms
 
 # Entries of a tile: two of them, and the factors' blocks, stay in a core's second cache. On a GPU a tile is to fill it.
@@ -19,7 +19,8 @@ _TILE_ELSEWHERE = (4096, 8192)
 class Arguments(NamedTuple):
     """The tensors that scores are a function of: link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) · scale + biases.
 
-    `scale` is None if the temperature has been taken into the others. A reduction over the other axis is the same
+    `scale` is None if the temperature has been taken into the others. `excluded` is a column for each row whose entry
+    does not count, −1 for none. A reduction over the other axis is the same
     reduction of the `transposed` arguments.
     """
 
@@ -30,10 +31,12 @@ class Arguments(NamedTuple):
     bias_u: Float[Tensor, " n"] | None
     bias_v: Float[Tensor, " m"] | None
     scale: Float[Tensor, ""] | None
+    excluded: Int[Tensor, " n"] | None
 
     def transposed(self) -> "Arguments":
         """Return the arguments of the transposed matrix."""
-        return Arguments(self.y, self.x, self.column, self.row, self.bias_v, self.bias_u, self.scale)
+        excluded = None if self.excluded is None else _inverted(self.excluded, len(self.y))
+        return Arguments(self.y, self.x, self.column, self.row, self.bias_v, self.bias_u, self.scale, excluded)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ class Form:
     link: Elementwise | None
     parameters: tuple[Tensor, ...]
     ceiling: float | None
+    widths: tuple[int, ...] = ()
     offset: int = 0
 
     def transposed(self) -> "Form":
+        """Return the form of the transposed matrix."""
         return replace(self, offset=-self.offset)
 
 
@@ -58,21 +63,24 @@ def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
         torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device),
     )
     if terms.link is not None:
-        return Form(terms.link, terms.parameters, ceiling, terms.offset), Arguments(
-            x, y, row, column, bias_u, bias_v, 1 / tau
+        return Form(terms.link, terms.parameters, ceiling, terms.widths, terms.offset), Arguments(
+            x, y, row, column, bias_u, bias_v, 1 / tau, terms.excluded
         )
     x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
     if ceiling is None:
         row, column, bias_u, bias_v = _sum(row, bias_u), _sum(column, bias_v), None, None
     elif ceiling:
         ceiling = ceiling / float(tau)
-    return Form(None, (), ceiling, terms.offset), Arguments(x, y, row, column, bias_u, bias_v, None)
+    form = Form(None, (), ceiling, offset=terms.offset)
+    return form, Arguments(x, y, row, column, bias_u, bias_v, None, terms.excluded)
 
 
-def rows_at(arguments: Arguments, rows: Int[Tensor, " k"]) -> Arguments:
+def rows_at(arguments: Arguments, rows: slice | Int[Tensor, " k"]) -> Arguments:
     """Return the arguments of some rows of the matrix."""
-    row, bias_u = (part if part is None else part[rows] for part in (arguments.row, arguments.bias_u))
-    return arguments._replace(x=arguments.x[rows], row=row, bias_u=bias_u)
+    row, bias_u, excluded = (
+        part if part is None else part[rows] for part in (arguments.row, arguments.bias_u, arguments.excluded)
+    )
+    return arguments._replace(x=arguments.x[rows], row=row, bias_u=bias_u, excluded=excluded)
 
 
 class Grid:
@@ -111,12 +119,13 @@ def read(tensors: Sequence[Any]) -> tuple[Arguments, Grid]:
 
 def entries(form: Form, arguments: Arguments, columns: Int[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     """Return the scores in some columns of each row, differentiably."""
-    x, y, row, column, bias_u, bias_v, scale = arguments
-    out = (x[:, None, :] * y[columns]).sum(-1)
+    x, y, row, column, bias_u, bias_v, scale, excluded = arguments
+    out = summed(x[:, None, :] * y[columns], form.widths)
     out = at_most(_add_entries(out, row, column, columns), form.ceiling)
     if form.link is not None and scale is not None:
         out = form.link(out) * scale
-    return _add_entries(out, bias_u, bias_v, columns)
+    out = _add_entries(out, bias_u, bias_v, columns)
+    return out if excluded is None else out.masked_fill(columns == excluded[:, None], -torch.inf)
 
 
 class Tiles:
@@ -125,39 +134,48 @@ class Tiles:
     def __init__(self, form: Form, arguments: Arguments, grid: Grid) -> None:
         self.form, self.arguments, self.grid = form, arguments, grid
         size = min(grid.height, grid.n) * min(grid.width, grid.m)
-        self._buffers = [arguments.x.new_empty(size) for _ in range(2)]
+        self._buffers = [arguments.x.new_empty(count * size) for count in (max(1, len(form.widths)), 1)]
 
     def spare(self, like: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
         """Return the second buffer in the shape of a tile."""
         return self._buffers[1][: like.numel()].view(like.shape)
 
-    def product(self, rows: slice, columns: slice) -> Float[Tensor, "r c"]:
-        """Write what the link is applied to into the first buffer."""
+    def product(self, rows: slice, columns: slice) -> Float[Tensor, "..."]:
+        """Write what the link is applied to into the first buffer: one matrix, or a stack of them."""
         x, y = self.arguments.x[rows], self.arguments.y[columns]
-        out = self._buffers[0][: len(x) * len(y)].view(len(x), len(y))
+        widths = self.form.widths or (x.shape[1],)
+        stack = self._buffers[0][: len(widths) * len(x) * len(y)].view(len(widths), len(x), len(y))
         with torch.autocast(x.device.type, enabled=False):
-            torch.mm(x, y.mT, out=out)
-        _add_outer(out, self.arguments.row, self.arguments.column, rows, columns)
-        return out if self.form.ceiling is None else out.clamp_(max=self.form.ceiling)
+            for a, b, out in zip(x.split(widths, 1), y.split(widths, 1), stack, strict=True):
+                torch.mm(a, b.mT, out=out)
+        _add_outer(stack[0], self.arguments.row, self.arguments.column, rows, columns)
+        product = stack if self.form.widths else stack[0]
+        return product if self.form.ceiling is None else product.clamp_(max=self.form.ceiling)
 
     def scores(
         self, rows: slice, columns: slice, diagonal: bool = True, fill: float = -torch.inf
     ) -> Float[Tensor, "r c"]:
-        """Write a tile into the first buffer; without `diagonal` the matched pairs are filled with a value."""
+        """Write a tile into the first buffer; what is left out of it is filled with a value."""
         out = self.product(rows, columns)
         if self.form.link is not None and self.arguments.scale is not None:
-            torch.mul(self.form.link(out), self.arguments.scale, out=out)
+            linked = self.form.link(out)
+            out = out[0] if self.form.widths else out
+            torch.mul(linked, self.arguments.scale, out=out)
         _add_outer(out, self.arguments.bias_u, self.arguments.bias_v, rows, columns)
-        if not diagonal:
-            self.matched(out, rows, columns).fill_(fill)
+        self.leave_out(out, rows, columns, diagonal, fill)
         return out
 
-    def matched(self, tile: Float[Tensor, "r c"], rows: slice, columns: slice) -> Float[Tensor, " k"]:
-        """Return a view of the entries of matched pairs in a tile, of which there may be none."""
+    def leave_out(
+        self, tile: Float[Tensor, "r c"], rows: slice, columns: slice, diagonal: bool, fill: float = 0.0
+    ) -> None:
+        """Fill what is excluded from a tile and, without `diagonal`, the matched pairs."""
         first = rows.start + self.form.offset - columns.start
-        if not -len(tile) < first < tile.shape[1]:
-            return tile.flatten()[:0]
-        return tile.diagonal(first)
+        if not diagonal and -len(tile) < first < tile.shape[1]:
+            tile.diagonal(first).fill_(fill)
+        if self.arguments.excluded is not None:
+            place = self.arguments.excluded[rows] - columns.start
+            (here,) = ((place >= 0) & (place < tile.shape[1])).nonzero(as_tuple=True)
+            tile[here, place[here]] = fill
 
 
 def _add_outer(out: Tensor, row: Tensor | None, column: Tensor | None, rows: slice, columns: slice) -> None:
@@ -165,6 +183,13 @@ def _add_outer(out: Tensor, row: Tensor | None, column: Tensor | None, rows: sli
         out += row[rows, None]
     if column is not None:
         out += column[None, columns]
+
+
+def _inverted(columns: Int[Tensor, " n"], count: int) -> Int[Tensor, " m"]:
+    """Return the row that each column stands at, −1 for those that stand at none."""
+    rows = torch.full((count,), -1, device=columns.device)
+    (some,) = (columns >= 0).nonzero(as_tuple=True)
+    return rows.index_put((columns[some],), some)
 
 
 def _add_entries(out: Tensor, row: Tensor | None, column: Tensor | None, columns: Tensor) -> Tensor:

@@ -78,7 +78,8 @@ class TritonLogSumExp(torch.autograd.Function):
 class TritonKernel(TiledKernel):
     """Reduce the scores inside a GPU's processors: log-sum-exps and their gradients, by programs written in Triton.
 
-    Other reductions, alignments with a link and double precision are left to the tiles. First derivatives only.
+    Other reductions, alignments with a link, excluded columns and double precision are left to the tiles. First
+    derivatives only.
     Embeddings of half precision are multiplied in it on tensor cores, and everything is summed in single precision.
 
     Raises
@@ -96,7 +97,7 @@ class TritonKernel(TiledKernel):
         super().__init__(terms)
         temperature = torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device)
         self.storage = Storage(terms.precision, temperature.detach(), _precision())
-        self.is_fused = terms.link is None and terms.x.dtype == torch.float32
+        self.is_fused = terms.link is None and terms.excluded is None and terms.x.dtype == torch.float32
 
     def _margins(self, diagonal: bool) -> tuple[Tensor, Tensor]:
         return self._fused(diagonal, both=True) if self.is_fused else super()._margins(diagonal)
@@ -105,7 +106,7 @@ class TritonKernel(TiledKernel):
         return self._fused(diagonal, both=False)[0].logsumexp(0) if self.is_fused else super()._total(diagonal)
 
     def _fused(self, diagonal: bool, both: bool) -> tuple[Tensor, Any]:
-        *tensors, _ = self.arguments
+        *tensors, _, _ = self.arguments
         return TritonLogSumExp.apply(self.form, diagonal, self.storage, both, *tensors)
 
 

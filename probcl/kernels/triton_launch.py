@@ -54,6 +54,7 @@ class Matrix:
     precision: str
 
     def transposed(self) -> "Matrix":
+        """Return the transposed matrix."""
         return replace(
             self,
             x=self.y,

@@ -12,6 +12,8 @@ from probcl.losses.mmd import ConditionalMMDLoss, JointMMDLoss
 from probcl.losses.rince import RINCELoss
 from probcl.losses.sigmoid import SigmoidLoss
 from probcl.losses.spectral import SpectralLoss
+from probcl.losses.sum_of_losses import SumOfLosses
+from probcl.losses.two_views import TwoViewLoss
 
 __all__ = [
     "ConditionalLoss",
@@ -27,6 +29,8 @@ __all__ = [
     "RINCELoss",
     "SigmoidLoss",
     "SpectralLoss",
+    "SumOfLosses",
+    "TwoViewLoss",
     "loss_of_pairs",
     "median_distance",
     "require_pairs",

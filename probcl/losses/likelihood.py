@@ -57,7 +57,7 @@ class ConditionalLoss(Loss):
 
     def _direction(self, scores: Scores, dim: Literal[0, 1]) -> Float[Tensor, ""]:
         if self.diagonal:
-            return scores.diagonal_nll(dim).mean() - math.log(scores.shape[dim])
+            return scores.diagonal_nll(dim).mean() - math.log(scores.count(dim))
         return (scores.logmeanexp(dim, diagonal=False) - scores.diagonal()).mean()
 
     def extra_repr(self) -> str:

@@ -74,7 +74,7 @@ class RINCELoss(Loss):
 
     def forward(self, scores: Scores) -> Float[Tensor, ""]:
         require_pairs(scores)
-        count = scores.shape[0]
+        count = scores.count(1)
         lam = 1 / count if self.lam == "1/n" else float(self.lam)
         self._warn_of_collapse(lam * count)
         loss = scores.diagonal().new_zeros(())

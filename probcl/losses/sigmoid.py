@@ -46,10 +46,10 @@ class SigmoidLoss(Loss):
 
     def forward(self, scores: Scores) -> Float[Tensor, ""]:
         require_pairs(scores)
-        count, of_pairs = scores.shape[0], scores.diagonal()
+        negatives, of_pairs = scores.count(1, diagonal=False), scores.diagonal()
         # A bias of the rows, not a term of the function, so that tiles can give it its gradient.
         logits = scores.shifted(bias_u=self.bias.to(of_pairs).expand(len(scores.u)))
-        return softplus(-logits.diagonal()).mean() + (count - 1) * logits.mean(softplus, diagonal=False)
+        return softplus(-logits.diagonal()).mean() + negatives * logits.mean(softplus, diagonal=False)
 
     def extra_repr(self) -> str:
         return f"bias={float(self.bias.detach()):.4g}" + ("" if self.bias.requires_grad else ", learnable=False")
