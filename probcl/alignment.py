@@ -79,10 +79,12 @@ class Alignment(nn.Module):
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Alignment of row i of `x` with row i of `y`."""
-        factors = self.factorize(x, y)
+        return add_matched(self.paired(self.factorize(x, y)), *self.potentials(x, y))
+
+    def paired(self, factors: Factors) -> Float[Tensor, " n"]:
+        """Alignment of row i with row i, without the potentials, of embeddings that have been factorized."""
         product = add_matched(summed(factors.x * factors.y, factors.widths), factors.row, factors.column)
-        aligned = self.link(at_most(product, factors.ceiling))
-        return add_matched(aligned, *self.potentials(x, y))
+        return self.link(at_most(product, factors.ceiling))
 
 
 @register

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.functional import softplus
 
-from probcl.alignment import Alignment, InnerProduct, require_alignment
+from probcl.alignment import Alignment, Factors, InnerProduct, add_matched, require_alignment
 from probcl.checks import describe, require_count, require_embeddings, require_positive, require_tensor
 from probcl.distributed import share_out
 from probcl.kernels import KERNELS, Kernel, ScoreTerms
@@ -143,16 +143,20 @@ class Scores:
             temperature=self.temperature,
             bias_u=bias_u,
             bias_v=bias_v,
-            diagonal=self._diagonal(u, v, added_v) if self._rows.total == self._columns.total else None,
+            diagonal=self._diagonal(u, v, factors, added_v) if self._rows.total == self._columns.total else None,
             precision=self.u.dtype,
             offset=self._rows.own.start,
             excluded=None if self.exclude is None else self.exclude + self._columns.own.start,
         )
 
     def _diagonal(
-        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], bias_v: Float[Tensor, " m"] | None
+        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], factors: Factors, bias_v: Float[Tensor, " m"] | None
     ) -> Float[Tensor, " n"]:
-        matched = self.alignment.matched(u, self._rows.take(v)) / self.temperature
+        if type(self.alignment).matched is Alignment.matched and self.group is None:
+            # What the matrix is made of serves its diagonal too.
+            matched = add_matched(self.alignment.paired(factors), *self.alignment.potentials(u, v)) / self.temperature
+        else:
+            matched = self.alignment.matched(u, self._rows.take(v)) / self.temperature
         biases = sum_present(self.bias_u, _present(self._rows.take, bias_v))
         return matched if biases is None else matched + biases
 

@@ -79,6 +79,12 @@ def of_pairs(loss: pcl.losses.Loss, scores: Scores) -> Tensor:
     return pcl.losses.loss_of_pairs(loss, scores, *(scores._rows.take(part) for part in pairs))
 
 
+def two_views(scores: Scores) -> Tensor:
+    """A loss that compares each view with all others, those of other ranks too."""
+    unbiased = Scores(scores.u, scores.v, scores.alignment, scores.temperature, scores.method, group=scores.group)
+    return pcl.TwoViewLoss(pcl.ConditionalLoss())(unbiased)
+
+
 def expectations(scores: Scores) -> Tensor:
     """Conditional expectations of features, in both directions: reductions of reductions."""
     features = normal(scores.shape[1], 2, seed=7).to(scores.u)
@@ -104,6 +110,7 @@ LOSSES: dict[str, Callable[[Scores], Tensor]] = {
     "conditional mmd": partial(of_pairs, pcl.ConditionalMMDLoss()),
     "conditional mmd, u": partial(of_pairs, pcl.ConditionalMMDLoss(2, 0, kernel_u=pcl.losses.EnergyKernel())),
     "joint mmd": partial(of_pairs, pcl.JointMMDLoss()),
+    "two views": two_views,
     "expectations": expectations,
 }
 
