@@ -45,7 +45,7 @@ def views(
     >>> scores.shape
     (6, 6)
     >>> pcl.ConditionalLoss()(scores)
-    tensor(-1.1767)
+    tensor(-1.1768)
     """
     if len(require_embeddings("a", a)) != len(require_embeddings("b", b)):
         raise ValueError(f"a and b must be views of the same things, got {len(a)} and {len(b)}")

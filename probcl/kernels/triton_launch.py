@@ -67,6 +67,7 @@ class Matrix:
         )
 
     def terms(self) -> dict[str, Any]:
+        """Return the terms by the names that the programs have for them."""
         names = ("x", "y", "row", "column", "bias_u", "bias_v", "scale", "ceiling", "offset")
         return {name: getattr(self, name) for name in names}
 

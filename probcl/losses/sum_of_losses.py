@@ -37,7 +37,7 @@ class SumOfLosses(Loss):
     >>> import torch, probcl as pcl
     >>> loss = pcl.losses.SumOfLosses(pcl.ConditionalLoss(), [pcl.Laplace(), pcl.Power(2)], [0.5, 0.5], [0.3, 0.7])
     >>> loss(pcl.Scores(torch.eye(3), torch.eye(3)))
-    tensor(-1.0236)
+    tensor(-1.0399)
     """
 
     def __init__(
