@@ -8,14 +8,13 @@ from torch import Tensor
 
 from applications.files import replacing
 from applications.tables import Row
-from benchmarks.measure import Measured, side_by_side
+from benchmarks.measure import Measured, products, side_by_side
 from benchmarks.peers import TEMPERATURE, Loss, ours, peers
 from benchmarks.report import OUTPUT, parser, prepare, publish
 
 # The matrix products that every exact method must do: scores, scores again, and a gradient for each side.
 PRODUCTS = 4
 FLOOR = "floor"
-_TILE_ON_CPU, _TILE_ELSEWHERE = (256, 512), (4096, 8192)
 NOTE = (
     "Value and gradient, single precision, medians of interleaved repeats. over floor: time over that of four "
     "n × n × d matrix products, tile by tile, in the same run. against: time over that of probcl. "
@@ -47,7 +46,7 @@ def _measure(n: int, d: int, losses: dict[str, Loss], repeats: int, device: torc
     u, v = (torch.randn(n, d, device=device, requires_grad=True) for _ in range(2))
     u.grad, v.grad = torch.zeros_like(u), torch.zeros_like(v)
     calls = {name: _step(loss, u, v) for name, loss in losses.items()}
-    return side_by_side({FLOOR: _products(u.detach(), v.detach()), **calls}, repeats, device)
+    return side_by_side({FLOOR: products(u.detach(), v.detach(), PRODUCTS), **calls}, repeats, device)
 
 
 def _step(loss: Loss, u: Tensor, v: Tensor) -> Callable[[], None]:
@@ -55,19 +54,6 @@ def _step(loss: Loss, u: Tensor, v: Tensor) -> Callable[[], None]:
         loss(u, v, TEMPERATURE).backward()
 
     return step
-
-
-def _products(x: Tensor, y: Tensor) -> Callable[[], None]:
-    height, width = _TILE_ON_CPU if x.device.type == "cpu" else _TILE_ELSEWHERE
-    buffer = x.new_empty(height, width)
-
-    def multiply() -> None:
-        for _ in range(PRODUCTS):
-            for rows in x.split(height):
-                for columns in y.split(width):
-                    torch.mm(rows, columns.mT, out=buffer[: len(rows), : len(columns)])
-
-    return multiply
 
 
 def _rows(n: int, d: int, measured: dict[str, Measured]) -> list[Row]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.tables import Row
-from benchmarks.measure import side_by_side
+from benchmarks.measure import Call, products, side_by_side
 from benchmarks.report import parser, prepare, publish
 
 Reduce = Callable[[pcl.Scores], Tensor]
@@ -19,11 +19,17 @@ CASES: dict[str, tuple[Reduce, pcl.Alignment, float]] = {
     "two-sided, potentials": (pcl.ConditionalLoss(), pcl.WithPotentials(potential_dim=1), 8.0),
     "one-sided": (pcl.ConditionalLoss(2, 0), pcl.Cosine(), 0.07),
     "joint": (pcl.JointLoss(), pcl.Cosine(), 0.07),
-    "mean of a sigmoid": (lambda s: s.mean(torch.sigmoid, diagonal=False), pcl.Cosine(), 0.07),
-    "mean of the squares": (lambda s: s.mean(torch.square, diagonal=False), pcl.Cosine(), 0.07),
+    "two-sided, Laplace": (pcl.ConditionalLoss(), pcl.Laplace(), 0.5),
+    "two-sided, sum of kernels": (pcl.ConditionalLoss(), pcl.SumMixture(8.0, 1.0), 1.0),
+    "two-sided, concatenated kernels": (pcl.ConditionalLoss(), pcl.ConcatMixture(8.0, 1.0), 1.0),
+    "RINCE, cosine": (pcl.RINCELoss(0.5), pcl.Cosine(), 0.07),
+    "f-MICL (JS), f-Gaussian": (pcl.FMICLLoss("js", 40), pcl.FGaussian(), 1.0),
+    "sigmoid, cosine": (pcl.SigmoidLoss(), pcl.Cosine(), 0.1),
+    "spectral, inner product": (pcl.SpectralLoss(), pcl.InnerProduct(), 8.0),
     "means of rows": (lambda s: s.mean(torch.exp, 1).log().mean(), pcl.Cosine(), 0.07),
 }
-NOTE = "Value and gradient, single precision, tiles. against: time over that of the first row."
+PRODUCT = "one matrix product"
+NOTE = "Value and gradient, single precision, tiles. against: time over that of the first loss."
 
 
 def main() -> None:
@@ -35,7 +41,8 @@ def main() -> None:
     rows: list[Row] = []
     for d in arguments.width:
         u, v = (torch.randn(arguments.pairs, d, device=device, requires_grad=True) for _ in range(2))
-        calls = {name: _step(u, v, *case) for name, case in CASES.items()}
+        calls: dict[str, Call] = {name: _step(u, v, *case) for name, case in CASES.items()}
+        calls[PRODUCT] = products(u.detach(), v.detach(), count=1)
         found = side_by_side(calls, arguments.repeats, device)
         rows += [
             {

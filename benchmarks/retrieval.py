@@ -7,11 +7,10 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.tables import Row
-from benchmarks.measure import side_by_side
+from benchmarks.measure import products, side_by_side
 from benchmarks.report import parser, prepare, publish
 
 K, TEMPERATURE, CLUSTERS, SPREAD = 10, 0.07, 1000, 0.5
-_TILE = (256, 2048)
 NOTE = (
     f"Top-{K}, or one draw for each query from the softmax at τ = {TEMPERATURE}, of items in {CLUSTERS:,} clusters; "
     "inner product, single precision, medians of interleaved repeats. floor: the matrix product of queries and items, "
@@ -33,7 +32,7 @@ def main() -> None:
     model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), temperature=TEMPERATURE)
     library = pcl.retrieval.Library(model, u=items)
     calls: dict[str, Callable[[], object]] = {
-        "floor": lambda: _products(queries, items),
+        "floor": products(queries, items, count=1),
         "top-k: probcl": lambda: library.topk(queries, K),
         "top-k: torch, matmul and topk": lambda: (queries @ items.mT).topk(K, 1),
         "draws: probcl": lambda: library.sample(queries),
@@ -74,13 +73,6 @@ def _clustered(items: int, queries: int, width: int) -> tuple[Tensor, Tensor]:
         return points / width**0.5
 
     return draw(items), draw(queries)
-
-
-def _products(queries: Tensor, items: Tensor) -> None:
-    height, width = _TILE
-    for some in queries.split(height):
-        for tile in items.split(width):
-            torch.mm(some, tile.mT)
 
 
 def _multinomial(queries: Tensor, items: Tensor) -> Tensor:

@@ -22,7 +22,17 @@ F32, F64 = torch.float32, torch.float64
 every_loss = pytest.mark.parametrize("name", LOSSES)
 OF_ONE_KIND_EACH = [
     CASES[name][0]
-    for name in ("inner", "cosine", "l2", "laplace", "power 0.5", "learned sum", "f-gaussian", "potentials of l2")
+    for name in (
+        "inner",
+        "cosine",
+        "l2",
+        "laplace",
+        "power 0.5",
+        "learned sum",
+        "concat",
+        "f-gaussian",
+        "potentials of l2",
+    )
 ]
 
 
