@@ -61,6 +61,13 @@ class Alignment(nn.Module):
         """Elementwise function of the product, or of the stacked products; the identity unless overridden."""
         return product
 
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"] | None:
+        """Return the derivative of `link` at the product, if there is a formula for it: tiles are then faster.
+
+        None leaves it to autograd, as parameters of the link need it.
+        """
+        return None
+
     @property
     def is_linear(self) -> bool:
         """Whether `link` is the identity, which spares the tiles a detour."""
@@ -159,6 +166,9 @@ class WithPotentials(Alignment):
 
     def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
         return self.base.link(product)
+
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"] | None:
+        return self.base.slope(product)
 
     @property
     def is_linear(self) -> bool:

@@ -34,6 +34,9 @@ class Laplace(DistanceAlignment):
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return -distance_power(product, 1.0)
 
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"]:
+        return _slope_of_power(product, 1.0)
+
 
 @register
 class Power(DistanceAlignment):
@@ -56,6 +59,9 @@ class Power(DistanceAlignment):
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return -distance_power(product, self.gamma)
 
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"]:
+        return _slope_of_power(product, self.gamma)
+
     def extra_repr(self) -> str:
         return f"gamma={self.gamma:g}"
 
@@ -77,6 +83,13 @@ class _Mixture(DistanceAlignment):
         """Return log(e^{2 p / τ₂} + e^{−(−2 q)^½ / τ₁}) for p, q = −½|·|²."""
         tau_2, tau_1 = self.log_temperatures.exp().to(gaussian) if self.learnable else self.fixed
         return torch.logaddexp(2 * gaussian / tau_2, -distance_power(laplace, 1.0) / tau_1)
+
+    def _slopes(self, gaussian: Float[Tensor, "*shape"], laplace: Float[Tensor, "*shape"]) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of `_log_sum` in p and in q, for temperatures that are not learned."""
+        tau_2, tau_1 = self.fixed
+        of_gaussian = torch.sigmoid(2 * gaussian / tau_2 + distance_power(laplace, 1.0) / tau_1)
+        of_laplace = _slope_of_power(laplace, 1.0).mul_((1 - of_gaussian) / tau_1)
+        return of_gaussian * (2 / tau_2), of_laplace
 
     def extra_repr(self) -> str:
         tau_2, tau_1 = self.log_temperatures.detach().exp().tolist() if self.learnable else self.fixed
@@ -107,6 +120,9 @@ class SumMixture(_Mixture):
 
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self._log_sum(product, product)
+
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"] | None:
+        return None if self.learnable else torch.add(*self._slopes(product, product))
 
 
 @register
@@ -145,6 +161,9 @@ class ConcatMixture(_Mixture):
 
     def link(self, product: Float[Tensor, "2 *shape"]) -> Float[Tensor, "*shape"]:
         return self._log_sum(product[0], product[1])
+
+    def slope(self, product: Float[Tensor, "2 *shape"]) -> Float[Tensor, "2 *shape"] | None:
+        return None if self.learnable else torch.stack(self._slopes(product[0], product[1]))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         (x_2, x_1), (y_2, y_1) = self._split(x), self._split(y)
@@ -225,10 +244,24 @@ def _augmented(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"]) -> tuple[Tensor
 
 def distance_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Tensor, "*shape"]:
     """Return |x − y|^γ from −½|x − y|²; zero, and of gradient zero, where the distance is zero or all but."""
-    limits = torch.finfo(product.dtype)
     square = -2 * product
-    # Far below any rounding of a product, and far enough above zero for the powers in the gradient.
-    apart = square > min(limits.tiny**0.5, limits.eps**2)
+    if gamma >= 1 and not (torch.is_grad_enabled() and product.requires_grad):
+        return square.sqrt_() if gamma == 1 else square.pow_(gamma / 2)  # next to nothing by itself
+    apart = square > _next_to_nothing(product.dtype)
     safe = torch.where(apart, square, 1.0)
     power = safe.sqrt() if gamma == 1 else safe ** (gamma / 2)
     return torch.where(apart, power, 0.0)
+
+
+def _slope_of_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Tensor, "*shape"]:
+    """Return the derivative of −|x − y|^γ in −½|x − y|², γ |x − y|^(γ − 2), and zero where the distance is zero."""
+    square = -2 * product
+    apart = square > _next_to_nothing(product.dtype)
+    slope = square.rsqrt_() if gamma == 1 else square.pow_(gamma / 2 - 1).mul_(gamma)
+    return slope.masked_fill_(apart.logical_not_(), 0.0)
+
+
+def _next_to_nothing(dtype: torch.dtype) -> float:
+    """Return a square far below any rounding of a product, and far enough above zero for powers in the gradient."""
+    limits = torch.finfo(dtype)
+    return min(limits.tiny**0.5, limits.eps**2)

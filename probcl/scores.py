@@ -139,6 +139,7 @@ class Scores:
         return ScoreTerms(
             *factors,
             link=None if self.alignment.is_linear else self.alignment.link,
+            slope=None if self.alignment.is_linear else self.alignment.slope,
             parameters=tuple(p for p in self.alignment.parameters() if p.requires_grad),
             temperature=self.temperature,
             bias_u=bias_u,

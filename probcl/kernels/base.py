@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Elementwise = Callable[[Tensor], Tensor]
+Slope = Callable[[Tensor], Tensor | None]
 Dim = Literal[0, 1]
 
 
@@ -17,7 +18,8 @@ Dim = Literal[0, 1]
 class ScoreTerms:
     """The score matrix as a formula, s_ij = link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) / τ + bias_ui + bias_vj.
 
-    Absent terms are None, and so is a link that is the identity. `widths` are those of several products, as in
+    Absent terms are None, and so is a link that is the identity. `slope` is the link's derivative, or returns None if
+    it is to be found by autograd. `widths` are those of several products, as in
     `probcl.alignment.Factors`. `parameters` are what the link depends on and is to be
     differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if there are none.
 
@@ -35,6 +37,7 @@ class ScoreTerms:
     ceiling: float | None
     widths: tuple[int, ...]
     link: Elementwise | None
+    slope: Slope | None
     parameters: tuple[Tensor, ...]
     temperature: float | Tensor
     bias_u: Float[Tensor, " n"] | None

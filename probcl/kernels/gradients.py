@@ -77,8 +77,15 @@ class Gradients:
         form, scale = self.tiles.form, self.tiles.arguments.scale
         assert form.link is not None
         assert scale is not None
+        assert form.slope is not None
         weights = weights.clone()
-        product = self.tiles.product(rows, columns).clone().requires_grad_()
+        product = self.tiles.product(rows, columns)
+        slope = form.slope(product)
+        if slope is not None:
+            if "scale" in self.others:
+                self.others["scale"] += (form.link(product) * weights).sum()
+            return slope.mul_(weights.mul_(scale))
+        product = product.clone().requires_grad_()
         with torch.enable_grad():
             linked = form.link(product)
             parameters = {k: parameter for k, parameter in enumerate(form.parameters) if k in self.others}

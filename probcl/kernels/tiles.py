@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probcl.alignment import at_most, summed
-from probcl.kernels.base import Elementwise, ScoreTerms
+from probcl.kernels.base import Elementwise, ScoreTerms, Slope
 
 # Entries of a tile: two of them, and the factors' blocks, stay in a core's second cache. On a GPU a tile is to fill it.
 _TILE_ON_CPU = (256, 512)
@@ -44,6 +44,7 @@ class Form:
     """What of the formula is no tensor, and the link's parameters. Row i is matched with column i + `offset`."""
 
     link: Elementwise | None
+    slope: Slope | None
     parameters: tuple[Tensor, ...]
     ceiling: float | None
     widths: tuple[int, ...] = ()
@@ -63,7 +64,7 @@ def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
         torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device),
     )
     if terms.link is not None:
-        return Form(terms.link, terms.parameters, ceiling, terms.widths, terms.offset), Arguments(
+        return Form(terms.link, terms.slope, terms.parameters, ceiling, terms.widths, terms.offset), Arguments(
             x, y, row, column, bias_u, bias_v, 1 / tau, terms.excluded
         )
     x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
@@ -71,7 +72,7 @@ def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
         row, column, bias_u, bias_v = _sum(row, bias_u), _sum(column, bias_v), None, None
     elif ceiling:
         ceiling = ceiling / float(tau)
-    form = Form(None, (), ceiling, offset=terms.offset)
+    form = Form(None, None, (), ceiling, offset=terms.offset)
     return form, Arguments(x, y, row, column, bias_u, bias_v, None, terms.excluded)
 
 
