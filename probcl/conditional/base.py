@@ -20,6 +20,7 @@ from probcl.kernels.base import Dim
 from probcl.losses import Identifies
 from probcl.model import BimodalModel
 from probcl.priors import EmpiricalPrior, as_prior
+from probcl.priors.support import WithSupport
 from probcl.scores import Scores
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Conditional(nn.Module, ConditionalDistribution):
         given = given.reshape(-1, given.shape[-1])
         event_dim = len(self.prior.event_shape)
         with pyro.plate("conditions", len(given), dim=-1):
-            value = self.prior.decode(pyro.sample("z", self.prior.latent))
+            value = self.prior.decode(pyro.sample("z", WithSupport(self.prior.latent)))
             # Further axes to the left come with Pyro's parallel inference.
             batch = value.shape[: value.ndim - event_dim]
             pyro.factor("tilt", self.matched_scores(value, given.expand(*batch, -1)).to(value.dtype))

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from probcl.conditional.base import Conditional, TiltedDistribution
 from probcl.priors import Prior
 from probcl.samplers import Draws, Sampler, Target
+from probcl.samplers.base import unvalidated
 from probcl.samplers.unconstrained import unconstraining
 
 # Draws behind the moments and the normaliser, made once for each distribution: their relative error is about 2%.
@@ -139,38 +140,49 @@ class TiltedConditional(TiltedDistribution):
     def mode(self) -> Float[Tensor, "*shape"]:
         """The value of largest density, by L-BFGS from the best of the draws (Baptista, Stuart & Tran 2025, §4.1).
 
-        The density is that of the latent variable: of u itself, unless the prior decodes or joins several sites.
+        The density is that of u itself, where it has one that is known; otherwise that of the latent variable of a
+        decoder, or of all sites of a Pyro model, each in its own space.
         """
         return self._of_source(self._source._mode)
 
     @cached_property
     def _mode(self) -> Float[Tensor, "B *event"]:
-        target, z = self.target, self.diagnosis.z
+        density, z = _Density(self.prior, self.target), self.diagnosis.z
         bijection = unconstraining(self.prior.latent)
         with torch.no_grad():
-            best = target.log_prob(z).argmax(0)
+            best = density(z).argmax(0)
         start = z[best, torch.arange(len(best), device=z.device)]
         free = bijection.inv(start).detach().requires_grad_()
         optimizer = torch.optim.LBFGS([free], max_iter=_MODE_ITERATIONS, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
-            loss = -target.log_prob(bijection(free)[None]).sum()
+            loss = -density(bijection(free)[None]).sum()
             (free.grad,) = torch.autograd.grad(loss, [free])
             return loss.detach()
 
-        with torch.enable_grad():
+        with torch.enable_grad(), unvalidated():
             optimizer.step(closure)
-        return self._decode(_better(target, bijection(free.detach()), start))
+        return self._decode(_better(density, bijection(free.detach()), start))
+
+
+class _Density:
+    """What a mode maximises, log μ + s at draws z (S, B, *latent_event)."""
+
+    def __init__(self, prior: Prior, target: Target) -> None:
+        self.prior, self.target = prior, target
+
+    def __call__(self, z: Float[Tensor, "S B *event"]) -> Float[Tensor, "S B"]:
+        return self.prior.log_density(z) + self.target.log_tilt(z)
 
 
 def _better(
-    target: Target, z: Float[Tensor, "B *event"], other: Float[Tensor, "B *event"]
+    density: _Density, z: Float[Tensor, "B *event"], other: Float[Tensor, "B *event"]
 ) -> Float[Tensor, "B *event"]:
     """Return whichever is more probable, for each condition: one step too far can spoil all of a joint optimisation."""
     candidates = torch.stack([z, other])
-    with torch.no_grad():
-        density = target.log_prob(candidates).nan_to_num(-torch.inf)
-    return candidates[density.argmax(0), torch.arange(len(z), device=z.device)]
+    with torch.no_grad(), unvalidated():
+        value = density(candidates).nan_to_num(-torch.inf)
+    return candidates[value.argmax(0), torch.arange(len(z), device=z.device)]
 
 
 class _Tilt:

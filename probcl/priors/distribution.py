@@ -2,13 +2,13 @@
 
 from typing import cast
 
-import torch
 from jaxtyping import Float
 from pyro.distributions import Independent, TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily, constraints
+from torch.distributions import Distribution, constraints
 
 from probcl.priors.base import Prior
+from probcl.priors.support import support_of
 
 
 class DistributionPrior(Prior):
@@ -41,7 +41,7 @@ class DistributionPrior(Prior):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _support(self.latent)
+        return support_of(self.latent)
 
     def decode(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return z
@@ -58,12 +58,3 @@ def _as_event(distribution: Distribution) -> Distribution:
     if distribution.batch_shape or not hasattr(distribution, "to_event"):
         return Independent(distribution, len(distribution.batch_shape))
     return distribution
-
-
-def _support(distribution: Distribution) -> constraints.Constraint:
-    """Return the support, as one that `torch.distributions.biject_to` knows also for mixtures."""
-    if isinstance(distribution, MixtureSameFamily):
-        return _support(distribution.component_distribution)
-    if isinstance(distribution, torch.distributions.Independent):
-        return constraints.independent(_support(distribution.base_dist), distribution.reinterpreted_batch_ndims)
-    return cast(constraints.Constraint, distribution.support)
