@@ -359,14 +359,20 @@ def test_gaussian_measures_are_learned_to_two_and_five_percent(case, route):
     assert errors[1] < 0.05
 
 
-def test_ten_thousand_conditionals_are_sampled_in_one_call():
-    k = 20
-    prior = GaussianPrior(torch.zeros(k), torch.eye(k))
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_ten_thousand_conditionals_are_sampled_in_less_than_a_second_of_one_core():
+    k = 32
+    root = normal(k, k).float()
+    prior = GaussianPrior(torch.zeros(k), root @ root.mT / k + torch.eye(k))
     model = pcl.BimodalModel(QuadraticFeatures.of(prior), Information(DESCRIPTION, k, hidden=(32,)))
     nn.init.normal_(model.encoder_v.gain.weight, std=0.1)
-    v = tokens(10_000).float()
-    started = time.perf_counter()
-    draws = model.u_given_v(prior).condition(v).sample()
-    print(f"MEASURED {time.perf_counter() - started:.3f} s for 10,000 conditionals of {k} dimensions")
+    v, seconds = tokens(10_000).float(), []
+    for _ in range(4):
+        started = time.process_time()
+        draws = model.u_given_v(prior).condition(v).sample()
+        seconds.append(time.process_time() - started)
+    print(f"MEASURED {min(seconds):.3f} s for 10,000 conditionals of {k} dimensions")
     assert draws.shape == (10_000, k)
     assert draws.isfinite().all()
+    assert min(seconds) < 1

@@ -21,6 +21,10 @@ from probcl.encoders.vector import Identity, Linear
 from probcl.information import QuadraticFeatures, information_factor, quadratic_features, split_information
 from probcl.priors import GaussianPrior
 
+# Entries of the precisions that are worked on at a time: 2 MB, which stay in a core's cache.
+_ENTRIES_AT_ONCE = 2**18
+_ROUNDINGS = 4
+
 
 class QuadraticTilt(NamedTuple):
     """A score c + bᵀz − ½ zᵀΛz in the latent variable of a Gaussian prior; Λ may be one for the whole batch."""
@@ -28,6 +32,14 @@ class QuadraticTilt(NamedTuple):
     constant: Float[Tensor, " B"]
     linear: Float[Tensor, "B k"]
     precision: Float[Tensor, "b k k"]
+
+
+class _Law(NamedTuple):
+    """Laws N(mean, (LLᵀ)⁻¹) of z, and their normalisers; L may be one for the whole batch."""
+
+    factor: Float[Tensor, "b k k"]
+    mean: Float[Tensor, "B k"]
+    log_normalizer: Float[Tensor, " B"]
 
 
 def is_gaussian(conditional: Conditional) -> bool:
@@ -55,8 +67,11 @@ def quadratic_tilt(conditional: Conditional, given: Float[Tensor, "B d"]) -> Qua
     if isinstance(encoder, QuadraticFeatures):
         x, slope = encoder.whitener.to(given) @ (mean - encoder.mean.to(given)), encoder.whitener.to(given) @ scale
         origin = quadratic_features(x[None])
-        b, precision = split_information(given)
-        linear, quadratic = (b - precision @ x) @ slope, slope.mT @ precision @ slope
+        linear, quadratic = split_information(given)
+        if x.any():
+            linear = linear - quadratic @ x
+        if not _is_identity(slope, encoder.whitener.dtype):
+            linear, quadratic = linear @ slope, slope.mT @ quadratic @ slope
     else:
         slope, origin = scale, mean[None]
         if isinstance(encoder, nn.Linear):
@@ -68,6 +83,13 @@ def quadratic_tilt(conditional: Conditional, given: Float[Tensor, "B d"]) -> Qua
     tau = model.temperature.value
     constant = conditional.scores(given, origin).matrix().reshape(-1)
     return QuadraticTilt(constant, linear / tau, quadratic / tau)
+
+
+def _is_identity(slope: Float[Tensor, "k l"], precision: torch.dtype) -> bool:
+    """Whether features and prior share their whitened variable, up to rounding in their own precision."""
+    k, columns = slope.shape
+    allowed = _ROUNDINGS * k * torch.finfo(precision).eps
+    return k == columns and bool((slope - torch.eye(k).to(slope)).abs().max() <= allowed)
 
 
 def _expand(
@@ -106,24 +128,23 @@ class GaussianConditional(TiltedDistribution):
 
     def __init__(self, conditional: Conditional, given: Float[Tensor, "*batch d"]) -> None:
         super().__init__(conditional, given)
-        tilt = quadratic_tilt(conditional, given.reshape(-1, given.shape[-1]).double())
-        factor = information_factor(tilt.precision)
-        whitened = _solve(factor, tilt.linear)
-        log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_normalizer = tilt.constant + 0.5 * whitened.square().sum(-1) - 0.5 * log_determinant
-        batch_shape, k, like = self.batch_shape, tilt.linear.shape[1], self.prior.scale
+        law = _laws(conditional, given.reshape(-1, given.shape[-1]))
+        batch_shape, k = self.batch_shape, law.mean.shape[1]
         # Where Λ does not depend on v there is one factor for the whole batch.
-        shared = torch.Size(1 for _ in batch_shape) if len(factor) == 1 else batch_shape
-        self._factor = factor.to(like).reshape(*shared, k, k)
-        self.latent_mean = _solve(factor, whitened, transposed=True).to(like).reshape(*batch_shape, k)
-        self.latent_precision = (self._factor @ self._factor.mT).expand(*batch_shape, k, k)
-        self._log_normalizer = log_normalizer.reshape(batch_shape)
+        shared = torch.Size(1 for _ in batch_shape) if len(law.factor) == 1 else batch_shape
+        self._factor = law.factor.reshape(*shared, k, k)
+        self.latent_mean = law.mean.reshape(*batch_shape, k)
+        self._log_normalizer = law.log_normalizer.reshape(batch_shape)
 
     def _expand_into(self, new: "GaussianConditional", batch_shape: torch.Size) -> None:
         new._factor = self._factor
         new.latent_mean = self.latent_mean.expand(*batch_shape, -1)
-        new.latent_precision = self.latent_precision.expand(*batch_shape, -1, -1)
         new._log_normalizer = self._log_normalizer.expand(batch_shape)
+
+    @property
+    def latent_precision(self) -> Float[Tensor, "*batch k k"]:
+        precision = self._factor @ self._factor.mT
+        return precision.expand(*self.batch_shape, *precision.shape[-2:])
 
     @property
     def log_normalizer(self) -> Float[Tensor, "*batch"]:
@@ -185,6 +206,26 @@ class GaussianConditional(TiltedDistribution):
         (n,) = self.prior.density.event_shape
         log_determinant = torch.linalg.slogdet((self._root.mT @ self._root).double()).logabsdet
         return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(self._root).expand(self.batch_shape)
+
+
+def _laws(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:
+    """Return the laws of z for a batch, in the precision of the prior but for the normalisers."""
+    if not isinstance(conditional.encoder, QuadraticFeatures):
+        return _law(conditional, given)
+    rows = max(1, _ENTRIES_AT_ONCE // conditional.encoder.latent**2)
+    parts = [_law(conditional, part) for part in given.split(rows)]
+    return _Law(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _law(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:
+    assert isinstance(conditional.prior, GaussianPrior)
+    tilt = quadratic_tilt(conditional, given.double())
+    factor = information_factor(tilt.precision)
+    whitened = _solve(factor, tilt.linear)
+    log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_normalizer = tilt.constant + 0.5 * whitened.square().sum(-1) - 0.5 * log_determinant
+    like = conditional.prior.scale
+    return _Law(factor.to(like), _solve(factor, whitened, transposed=True).to(like), log_normalizer)
 
 
 def _solve(factor: Float[Tensor, "b k k"], x: Float[Tensor, "B k"], transposed: bool = False) -> Float[Tensor, "B k"]:
