@@ -336,7 +336,7 @@ class Halved(pcl.encoders.Linear):
         (pcl.BimodalModel(Halved(N_U, 4), pcl.encoders.Linear(N_V, 4)), prior_of(N_U)),
         (linear_model(pcl.Cosine), prior_of(N_U)),
         (linear_model(lambda: pcl.WithPotentials(pcl.Cosine())), prior_of(N_U)),
-        (linear_model(pcl.InnerProduct), dist.MultivariateNormal(torch.zeros(N_U), torch.eye(N_U))),
+        (linear_model(pcl.InnerProduct), dist.StudentT(4.0, torch.zeros(N_U))),
     ],
     ids=["nonlinear", "subclass", "cosine", "cosine with potentials", "another prior"],
 )

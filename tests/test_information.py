@@ -153,6 +153,8 @@ def test_observations_with_correlated_errors_are_represented_exactly():
         (lambda: Information(2, 3, 0), "^values must be at least 1"),
         (lambda: encoder()(normal(3, 4)), r"^v must have shape \(n, tokens, 2 \+ 1 \+ 1\)"),
         (lambda: encoder()(normal(3, 4, 5)), r"^v must have shape .*\(3, 4, 5\)"),
+        (lambda: encoder()(0.5 + torch.zeros(3, 2, 4, dtype=F64)), "^the last column of v, presence, must be 0 or 1"),
+        (lambda: encoder()(torch.full((1, 2, 4), torch.nan, dtype=F64)), "presence, must be 0 or 1"),
         (lambda: split_information(normal(3, 7)), r"has width k \+ k², got 7"),
     ],
 )

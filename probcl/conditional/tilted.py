@@ -9,15 +9,13 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import constraints
 
-from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.conditional.base import Conditional
+from probcl.conditional.distribution import FROZEN_DRAWS, FROZEN_SEED, TiltedDistribution
 from probcl.priors import Prior
 from probcl.samplers import Draws, Sampler, Target
 from probcl.samplers.base import unvalidated
 from probcl.samplers.unconstrained import unconstraining
 
-# Draws behind the moments and the normaliser, made once for each distribution: their relative error is about 2%.
-_FROZEN_DRAWS = 2000
-_FROZEN_SEED = 0
 _MODE_ITERATIONS = 200
 
 
@@ -72,7 +70,7 @@ class TiltedConditional(TiltedDistribution):
 
     @cached_property
     def _diagnosis(self) -> Draws:
-        return self.draw(_FROZEN_DRAWS, seed=_FROZEN_SEED)
+        return self.draw(FROZEN_DRAWS, seed=FROZEN_SEED)
 
     @property
     def log_normalizer(self) -> Float[Tensor, "*batch"]:
@@ -109,10 +107,12 @@ class TiltedConditional(TiltedDistribution):
             If the prior has no density that is known, as `log_ratio` has all the same; or if the sampler does not
             estimate the normaliser.
         """
+        self._batch_of(value)
         return self.prior.log_prob(value) + self.log_ratio(value)
 
     def unnormalized_log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density plus the unknown log Z(v): log prior(u) + s(u, v), which needs no draws."""
+        self._batch_of(value)
         return self.prior.log_prob(value) + self._scores_at(value).to(self.given.dtype)
 
     @property
@@ -128,7 +128,8 @@ class TiltedConditional(TiltedDistribution):
     @property
     def covariance(self) -> Float[Tensor, "*batch n n"]:
         """Covariance of the draws, flattened, shape (*batch_shape, n, n)."""
-        draws = self._decode(self.diagnosis.z).flatten(2)
+        draws = self._decode(self.diagnosis.z)
+        draws = draws.reshape(*draws.shape[:2], -1)  # a scalar has one component
         centred = (draws - draws.mean(0)).movedim(0, 1)
         return self._of_source(centred.mT @ centred / (len(draws) - 1))
 
@@ -200,10 +201,7 @@ class _SharedTilt(_Tilt):
     """The same for draws that all conditions share, z (S, *latent_event): one score matrix."""
 
     def __call__(self, z: Float[Tensor, "S *event"]) -> Float[Tensor, "S B"]:
-        conditional = self.conditional
-        values = conditional.prior.decode(z)  # type: ignore[union-attr]
-        scores = conditional.scores(self.given.double(), conditional.embed(values).double())
-        return scores.matrix().movedim(conditional.dim, 0).to(z.device)
+        return self.conditional.shared_scores(self.conditional.prior.decode(z), self.given)  # type: ignore[union-attr]
 
 
 class _Subset:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import pyro
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -140,7 +140,7 @@ class Draws:
         Why `AutoSampler` chose the method; empty otherwise.
     """
 
-    z: Float[Tensor, "S B *event"]
+    z: Shaped[Tensor, "S B *event"]
     ess: Float[Tensor, " B"]
     trusted: Bool[Tensor, " B"]
     method: str
