@@ -179,6 +179,10 @@ class Draws:
 
     def report(self, which: Bool[Tensor, " B"]) -> str:
         """Say which conditions these are and the worst of their diagnostics."""
+        return f"{name_conditions(which)} (at worst {self.worst(which)})"
+
+    def worst(self, which: Bool[Tensor, " B"]) -> str:
+        """Name the diagnostics of these conditions, each at its worst."""
         parts = [f"effective sample size {self.ess[which].min():.0f}"]
         for name, values in [
             ("k̂", self.k_hat),
@@ -191,7 +195,7 @@ class Draws:
             known = known[~known.isnan()]
             if len(known):
                 parts.append(f"{name} {known.max():.2f}")
-        return f"{name_conditions(which)} (at worst {', '.join(parts)})"
+        return ", ".join(parts)
 
 
 def name_conditions(which: Bool[Tensor, " B"]) -> str:
