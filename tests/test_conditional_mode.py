@@ -84,3 +84,14 @@ def test_no_value_nearby_is_more_probable_than_the_mode_under_a_model_prior():
     d = model.u_given_v(ModelPrior(box, "u"), SAMPLER).condition(normal(2, 3).float())
     around = (d.mode * (0.3 * normal(200, 2, 2, seed=1).float()).exp()).clamp(min=1e-6)
     assert (d.unnormalized_log_prob(around) <= d.unnormalized_log_prob(d.mode) + 1e-4).all()
+
+
+def test_the_search_survives_a_joint_density_without_a_mode():
+    def funnel():
+        scale = pyro.sample("scale", dist.HalfNormal(1.0))
+        with pyro.plate("components", 2):
+            return pyro.sample("u", dist.Normal(0.0, scale))
+
+    model = pcl.BimodalModel(pcl.encoders.MLP(2, 4, hidden=(16,)), pcl.encoders.Linear(3, 4))
+    d = model.u_given_v(ModelPrior(funnel, "u"), SAMPLER).condition(normal(2, 3).float())
+    assert d.mode.isfinite().all()

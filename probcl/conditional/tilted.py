@@ -17,6 +17,7 @@ from probcl.samplers.base import unvalidated
 from probcl.samplers.unconstrained import unconstraining
 
 _MODE_ITERATIONS = 200
+_FAR = 1e30
 
 
 class TiltedConditional(TiltedDistribution):
@@ -142,7 +143,8 @@ class TiltedConditional(TiltedDistribution):
         """The value of largest density, by L-BFGS from the best of the draws (Baptista, Stuart & Tran 2025, §4.1).
 
         The density is that of u itself, where it has one that is known; otherwise that of the latent variable of a
-        decoder, or of all sites of a Pyro model, each in its own space.
+        decoder, or of all sites of a Pyro model, each in its own space. That joint density may have no mode, as where a
+        scale that is drawn may fall to zero; what is returned is then some point of large density.
         """
         return self._of_source(self._source._mode)
 
@@ -157,8 +159,10 @@ class TiltedConditional(TiltedDistribution):
         optimizer = torch.optim.LBFGS([free], max_iter=_MODE_ITERATIONS, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
-            loss = -density(bijection(free)[None]).sum()
-            (free.grad,) = torch.autograd.grad(loss, [free])
+            # A search that runs away must not stop those of the other conditions.
+            loss = -density(bijection(free)[None]).nan_to_num(-_FAR, _FAR, -_FAR).clamp(-_FAR, _FAR).sum()
+            (gradient,) = torch.autograd.grad(loss, [free])
+            free.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
             return loss.detach()
 
         with torch.enable_grad(), unvalidated():
@@ -182,8 +186,9 @@ def _better(
     """Return whichever is more probable, for each condition: one step too far can spoil all of a joint optimisation."""
     candidates = torch.stack([z, other])
     with torch.no_grad(), unvalidated():
-        value = density(candidates).nan_to_num(-torch.inf)
-    return candidates[value.argmax(0), torch.arange(len(z), device=z.device)]
+        value = density(candidates)
+    best = value.masked_fill(~value.isfinite(), -torch.inf).argmax(0)
+    return candidates[best, torch.arange(len(z), device=z.device)]
 
 
 class _Tilt:
