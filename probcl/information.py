@@ -104,7 +104,9 @@ class Information(nn.Module):
     -----
     Input has shape (n, T, in_features + values + 1): descriptions, values, and 1 where there is an observation or 0
     where there is none (whose descriptions and values may be any finite numbers). Output has shape
-    (n, latent + latent²), (b, Λ). A starts at zero: with Λ written as φφᵀ and b as φy, zero would be a saddle.
+    (n, latent + latent²), (b, Λ). `ValueError` for other shapes, or a presence that is neither 0 nor 1.
+
+    A starts at zero: with Λ written as φφᵀ and b as φy, zero would be a saddle.
     """
 
     def __init__(self, in_features: int, latent: int, values: int = 1, hidden: Sequence[int] = (128, 128)) -> None:
@@ -126,6 +128,8 @@ class Information(nn.Module):
                 f"presence, got {describe(v)}"
             )
         description, observed, present = v.split([self.in_features, self.values, 1], dim=2)
+        if not ((present == 0) | (present == 1)).all():
+            raise ValueError("the last column of v, presence, must be 0 or 1: 1 where there is an observation")
         hidden = gelu(self.body(description.flatten(0, 1))).unflatten(0, v.shape[:2])
         gain = self.gain(hidden).unflatten(2, (self.latent, self.values)) * present[..., None]
         b = torch.einsum("ntkv,ntv->nk", gain, observed)

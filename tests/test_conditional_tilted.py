@@ -137,7 +137,7 @@ def routes(
 ) -> tuple[GaussianConditional, TiltedConditional]:
     """The exact conditional, and the same one by a sampler."""
     nu = model.u_given_v(prior, sampler)
-    return nu.condition(context()), TiltedConditional(nu, nu.embed_given(context()))
+    return model.u_given_v(prior).condition(context()), TiltedConditional(nu, nu.embed_given(context()))
 
 
 @pytest.mark.parametrize("sampler", ["auto", IMPORTANCE, TemperedSMC(1024)], ids=["auto", "importance", "smc"])

@@ -153,6 +153,8 @@ def test_observations_with_correlated_errors_are_represented_exactly():
         (lambda: Information(2, 3, 0), "^values must be at least 1"),
         (lambda: encoder()(normal(3, 4)), r"^v must have shape \(n, tokens, 2 \+ 1 \+ 1\)"),
         (lambda: encoder()(normal(3, 4, 5)), r"^v must have shape .*\(3, 4, 5\)"),
+        (lambda: encoder()(0.5 + torch.zeros(3, 2, 4, dtype=F64)), "^the last column of v, presence, must be 0 or 1"),
+        (lambda: encoder()(torch.full((1, 2, 4), torch.nan, dtype=F64)), "presence, must be 0 or 1"),
         (lambda: split_information(normal(3, 7)), r"has width k \+ k², got 7"),
     ],
 )
@@ -359,14 +361,20 @@ def test_gaussian_measures_are_learned_to_two_and_five_percent(case, route):
     assert errors[1] < 0.05
 
 
-def test_ten_thousand_conditionals_are_sampled_in_one_call():
-    k = 20
-    prior = GaussianPrior(torch.zeros(k), torch.eye(k))
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_ten_thousand_conditionals_are_sampled_in_less_than_a_second_of_one_core():
+    k = 32
+    root = normal(k, k).float()
+    prior = GaussianPrior(torch.zeros(k), root @ root.mT / k + torch.eye(k))
     model = pcl.BimodalModel(QuadraticFeatures.of(prior), Information(DESCRIPTION, k, hidden=(32,)))
     nn.init.normal_(model.encoder_v.gain.weight, std=0.1)
-    v = tokens(10_000).float()
-    started = time.perf_counter()
-    draws = model.u_given_v(prior).condition(v).sample()
-    print(f"MEASURED {time.perf_counter() - started:.3f} s for 10,000 conditionals of {k} dimensions")
+    v, seconds = tokens(10_000).float(), []
+    for _ in range(4):
+        started = time.process_time()
+        draws = model.u_given_v(prior).condition(v).sample()
+        seconds.append(time.process_time() - started)
+    print(f"MEASURED {min(seconds):.3f} s for 10,000 conditionals of {k} dimensions")
     assert draws.shape == (10_000, k)
     assert draws.isfinite().all()
+    assert min(seconds) < 1

@@ -45,6 +45,31 @@ def test_an_effective_sample_below_half_of_the_draws_goes_on_to_smc():
     assert (many.ess > 1000).all()
 
 
+@pytest.mark.parametrize(
+    ("count", "needed"),
+    [
+        (100, "effective sample size 100, the least that is trusted, and k̂ below 0.70"),
+        (1000, "effective sample size 500, half of the draws asked for, and k̂ below 0.70"),
+        (5000, "effective sample size 1024, half of SMC's particles, and k̂ below 0.70"),
+    ],
+)
+def test_the_reason_names_the_diagnostics_and_what_they_were_held_to(count, needed):
+    law = LinearGaussian.random(batch=2, dim=2, strength=0.5, seed=0)
+    draws = AutoSampler().draw(law.target, count, seed=0)
+    assert draws.reason.endswith(f"; needed: {needed}")
+    assert f"at worst effective sample size {draws.ess.min():.0f}, k̂ {draws.k_hat.max():.2f}" in draws.reason
+
+
+def test_the_reason_for_smc_names_an_effective_sample_that_missed_its_threshold():
+    law = LinearGaussian.random(batch=2, dim=2, strength=1.5, seed=0)
+    alone = ImportanceResampling(2000).draw(law.target, 2000, seed=0)
+    draws = AutoSampler(ImportanceResampling(2000)).draw(law.target, 2000, seed=0)
+    assert alone.trusted.all()
+    assert alone.ess.min() < 1000
+    assert f"at worst effective sample size {alone.ess.min():.0f}" in draws.reason
+    assert "needed: effective sample size 1000, half of the draws asked for" in draws.reason
+
+
 def test_what_smc_fails_at_goes_on_to_nuts():
     law = LinearGaussian.random(batch=2, dim=4, strength=6.0, seed=1)
     assert not CRIPPLED._draw(law.target, 500).trusted.any()
@@ -52,6 +77,7 @@ def test_what_smc_fails_at_goes_on_to_nuts():
     assert draws.trusted.all()
     assert draws.method == "NUTS"
     assert "NUTS after tempered SMC for 2 of 2 conditions [0, 1]" in draws.reason
+    assert "needed: effective sample size 100 and log-evidence ± 0.3" in draws.reason
     assert draws.r_hat is not None
     assert (draws.r_hat < 1.05).all()
     error = (1 / draws.ess + 1 / 500).sqrt()[:, None]

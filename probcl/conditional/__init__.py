@@ -6,7 +6,8 @@ data bank an `EmpiricalConditional`; with a Gaussian prior and a quadratic score
 form; with any other continuous prior a `TiltedConditional`, by a sampler.
 """
 
-from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.conditional.base import Conditional
+from probcl.conditional.distribution import TiltedDistribution
 from probcl.conditional.empirical import EmpiricalConditional
 from probcl.conditional.gaussian import GaussianConditional
 from probcl.conditional.tilted import TiltedConditional

@@ -1,17 +1,16 @@
-"""What all conditionals share: the model, the prior, and the log-ratio of the one to the other."""
+"""`Conditional`: a model and a prior, from which a distribution comes for every batch of conditions."""
 
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
 import pyro
 import torch
-from jaxtyping import Float, Shaped
-from pyro.distributions import ConditionalDistribution, TorchDistribution
+from jaxtyping import Bool, Float, Shaped
+from pyro.distributions import ConditionalDistribution
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from probcl.checks import describe, require_finite, require_tensor
+from probcl.conditional.distribution import TiltedDistribution
 from probcl.embed import as_input
 from probcl.errors import ProbclWarning
 from probcl.frozen import frozen
@@ -19,11 +18,11 @@ from probcl.gauge import Side
 from probcl.kernels.base import Dim
 from probcl.losses import Identifies
 from probcl.model import BimodalModel
-from probcl.priors import EmpiricalPrior, as_prior
+from probcl.priors import EmpiricalPrior, GaussianPrior, Prior, as_gaussian, as_prior
+from probcl.priors.support import WithSupport
+from probcl.randomness import seeded
+from probcl.samplers import AutoSampler, Sampler
 from probcl.scores import Scores
-
-if TYPE_CHECKING:
-    from probcl.samplers import Sampler
 
 _LEFT_OPEN: dict[Side, Identifies] = {"u": Identifies.RATIO_UP_TO_U, "v": Identifies.RATIO_UP_TO_V}
 
@@ -42,12 +41,16 @@ class Conditional(nn.Module, ConditionalDistribution):
     target
         ``"u"`` for ν(u|v), ``"v"`` for ν(v|u).
     sampler
-        How to draw where there is no closed form, one of `probcl.samplers`; ``"auto"`` or None is an `AutoSampler`.
+        One of `probcl.samplers`. With ``"auto"`` or None the closed form is used where there is one, and an
+        `AutoSampler` elsewhere; a sampler is used in any case.
 
     Raises
     ------
     TypeError
         If `prior` or `sampler` is none of these.
+    ValueError
+        If the target's encoder cannot take what the prior draws; or if there is a sampler for a data bank, which is
+        drawn from exactly.
 
     Warns
     -----
@@ -58,9 +61,7 @@ class Conditional(nn.Module, ConditionalDistribution):
 
     bank: Tensor
 
-    def __init__(
-        self, model: BimodalModel, prior: object, target: Side, sampler: "Sampler | str | None" = None
-    ) -> None:
+    def __init__(self, model: BimodalModel, prior: object, target: Side, sampler: Sampler | str | None = None) -> None:
         super().__init__()
         if model.identifies is _LEFT_OPEN[target]:
             given = "v" if target == "u" else "u"
@@ -77,10 +78,26 @@ class Conditional(nn.Module, ConditionalDistribution):
                 stacklevel=3,
             )
         self.model, self.prior, self.target, self.sampler = model, as_prior(prior), target, _as_sampler(sampler)
-        if isinstance(self.prior, EmpiricalPrior):
+        self.prefers_closed_form = sampler is None or sampler == "auto"
+        if not isinstance(self.prior, EmpiricalPrior):
+            self._require_fitting(self.prior)
+        elif self.prefers_closed_form:
             self.register_buffer("bank", self.embed(self.prior.values), persistent=False)
+        else:
+            raise ValueError(f"sampler must be None for a data bank, which is drawn from exactly, got {self.sampler!r}")
 
-    def condition(self, context: Shaped[Tensor, "*batch_and_event"]) -> "TiltedDistribution":
+    def _require_fitting(self, prior: Prior) -> None:
+        """Find out now whether the encoder takes the prior's values, and not at the first draw."""
+        with seeded(0):
+            values = prior.sample((2,))
+        try:
+            self.embed(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"prior must be a law of what encoder_{self.target} takes, got {prior!r}: {error}"
+            ) from error
+
+    def condition(self, context: Shaped[Tensor, "*batch_and_event"]) -> TiltedDistribution:
         """Return the conditional given a batch of the other modality.
 
         Parameters
@@ -92,6 +109,11 @@ class Conditional(nn.Module, ConditionalDistribution):
         -------
         TiltedDistribution
             With ``batch_shape`` (B,), or () for a single label.
+
+        Raises
+        ------
+        ValueError
+            If `context` is empty, not finite, or nothing that its encoder takes.
         """
         from probcl.conditional.empirical import EmpiricalConditional
         from probcl.conditional.gaussian import GaussianConditional, is_gaussian
@@ -100,11 +122,11 @@ class Conditional(nn.Module, ConditionalDistribution):
         given = self.embed_given(context)
         if isinstance(self.prior, EmpiricalPrior):
             return EmpiricalConditional(self, given)
-        if is_gaussian(self):
+        if self.prefers_closed_form and is_gaussian(self):
             return GaussianConditional(self, given)
         return TiltedConditional(self, given)
 
-    def forward(self, context: Shaped[Tensor, "*batch_and_event"]) -> "TiltedDistribution":
+    def forward(self, context: Shaped[Tensor, "*batch_and_event"]) -> TiltedDistribution:
         """Return ``condition(context)``."""
         return self.condition(context)
 
@@ -123,7 +145,7 @@ class Conditional(nn.Module, ConditionalDistribution):
         given = given.reshape(-1, given.shape[-1])
         event_dim = len(self.prior.event_shape)
         with pyro.plate("conditions", len(given), dim=-1):
-            value = self.prior.decode(pyro.sample("z", self.prior.latent))
+            value = self.prior.decode(pyro.sample("z", WithSupport(self.prior.latent)))
             # Further axes to the left come with Pyro's parallel inference.
             batch = value.shape[: value.ndim - event_dim]
             pyro.factor("tilt", self.matched_scores(value, given.expand(*batch, -1)).to(value.dtype))
@@ -142,6 +164,8 @@ class Conditional(nn.Module, ConditionalDistribution):
         """Embed what is conditioned on, with its batch axis or, for a single label, without."""
         require_finite("context", require_tensor("context", context))
         batch_shape = context.shape[:1]
+        if 0 in batch_shape:
+            raise ValueError(f"context must have at least one condition, got {describe(context)}")
         batch = context.reshape(1) if context.ndim == 0 else context
         try:
             given = self.model.embed_v(batch) if self.target == "u" else self.model.embed_u(batch)
@@ -169,6 +193,11 @@ class Conditional(nn.Module, ConditionalDistribution):
         """Return s of each value with each condition, of one batch shape, differentiable in the values.
 
         In float64, so that a small temperature does not magnify rounding; −∞ where an embedding overflows.
+
+        Raises
+        ------
+        ValueError
+            If the encoder returns NaN for a value that is nowhere near overflow.
         """
         batch = given.shape[:-1]
         flat = values.reshape(-1, *values.shape[len(batch) :])
@@ -177,10 +206,35 @@ class Conditional(nn.Module, ConditionalDistribution):
                 target = self.encoder(as_input(self.encoder, flat))
         else:
             target = self.embed(flat)
-        finite = target.isfinite().all(-1)
-        target = torch.where(finite[:, None], target, 1.0).double()
+        target, possible = self._possible(target, flat)
         scores = self.scores(given.reshape(-1, given.shape[-1]).double(), target).diagonal()
-        return scores.masked_fill(~finite, -torch.inf).to(values.device).reshape(batch)
+        return scores.masked_fill(~possible, -torch.inf).to(values.device).reshape(batch)
+
+    def shared_scores(self, values: Shaped[Tensor, "n *event"], given: Float[Tensor, "B d"]) -> Float[Tensor, "n B"]:
+        """Return s of all values with all conditions, as `matched_scores` does, without gradients."""
+        target, possible = self._possible(self.embed(values), values)
+        scores = self.scores(given.double(), target).matrix().movedim(self.dim, 0)
+        return scores.masked_fill(~possible[:, None], -torch.inf).to(values.device)
+
+    def _possible(
+        self, target: Float[Tensor, "n d"], values: Shaped[Tensor, "n *event"]
+    ) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
+        """Return embeddings in float64, with ones where they overflow, and where they do not."""
+        possible = target.isfinite().all(-1)
+        if not possible.all():
+            # Products of squares within a network overflow from here on, and differences of infinities are NaN.
+            moderate = values.reshape(len(values), -1).abs().amax(1) <= torch.finfo(target.dtype).max ** 0.25
+            wrong = target.isnan().any(-1) & moderate.to(target.device)
+            if wrong.any():
+                raise ValueError(
+                    f"encoder_{self.target} must not return NaN, and does for {int(wrong.sum())} of {len(wrong)} values"
+                )
+        return torch.where(possible[:, None], target, 1.0).double(), possible
+
+    @cached_property
+    def gaussian_prior(self) -> GaussianPrior | None:
+        """The prior as a Gaussian law with whitened latent variables, if it is one."""
+        return as_gaussian(self.prior)
 
     @property
     def dim(self) -> Dim:
@@ -191,71 +245,7 @@ class Conditional(nn.Module, ConditionalDistribution):
         return f"target={self.target!r}, prior={self.prior!r}"
 
 
-class TiltedDistribution(TorchDistribution):
-    """A prior tilted by e^s for each of a batch of conditions: the base of all learned conditionals.
-
-    Attributes
-    ----------
-    conditional
-        Where it comes from.
-    given
-        Embeddings of the conditions, shape (*batch_shape, d).
-    """
-
-    def __init__(self, conditional: Conditional, given: Float[Tensor, "*batch d"]) -> None:
-        self.conditional, self.given = conditional, given
-        self.prior: Any = conditional.prior
-        super().__init__(given.shape[:-1], self.prior.event_shape, validate_args=False)
-
-    @property
-    def log_normalizer(self) -> Float[Tensor, "*batch"]:
-        """Log of Z(v) = E_{u'~prior} e^{s(u', v)}, shape batch_shape."""
-        raise NotImplementedError
-
-    def expand(self, batch_shape: Iterable[int], _instance: Any = None) -> "TiltedDistribution":
-        """Return this distribution with a larger batch shape, its tensors expanded and not copied."""
-        batch_shape = torch.Size(batch_shape)
-        new = self._get_checked_instance(type(self), _instance)
-        new.conditional, new.prior = self.conditional, self.prior
-        new.given = self.given.expand(*batch_shape, -1)
-        self._expand_into(new, batch_shape)
-        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
-        return new
-
-    def _expand_into(self, new: Any, batch_shape: torch.Size) -> None:
-        """Give an expanded copy what else it needs."""
-        raise NotImplementedError
-
-    def log_ratio(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        """Log of dν(·|v)/dμ at values (*sample_shape, *batch_shape, *event_shape), in or out of a bank.
-
-        Differentiable in the values, where these are real.
-        """
-        scores = self._scores_at(value)
-        return (scores - self.log_normalizer.to(scores.device)).to(self.given.dtype)
-
-    def _scores_at(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        """Return s(value, v), in float64."""
-        event_dim = len(self.event_shape)
-        if value.shape[value.ndim - event_dim :] != self.event_shape:
-            raise ValueError(f"values must end in the event shape {tuple(self.event_shape)}, got {describe(value)}")
-        shape = torch.broadcast_shapes(value.shape[: value.ndim - event_dim], self.batch_shape)
-        return self.conditional.matched_scores(value.expand(*shape, *self.event_shape), self.given.expand(*shape, -1))
-
-    def pyro_model(self) -> Float[Tensor, "*shape"]:
-        """Run this conditional as a Pyro model, as `Conditional.pyro_model` does: ``NUTS(d.pyro_model)``."""
-        return self.conditional.run_given(self.given)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)}, "
-            f"prior={self.prior!r})"
-        )
-
-
-def _as_sampler(sampler: object) -> "Sampler":
-    from probcl.samplers import AutoSampler, Sampler
-
+def _as_sampler(sampler: object) -> Sampler:
     if sampler is None or sampler == "auto":
         return AutoSampler()
     if not isinstance(sampler, Sampler):

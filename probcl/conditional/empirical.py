@@ -9,11 +9,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import constraints
 
-from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.conditional.base import Conditional
+from probcl.conditional.exact import ExactConditional
 from probcl.priors import EmpiricalPrior
 
 
-class EmpiricalConditional(TiltedDistribution):
+class EmpiricalConditional(ExactConditional):
     """The learned conditional on the atoms of a data bank: batched over what it is conditioned on.
 
     Attributes
@@ -83,10 +84,13 @@ class EmpiricalConditional(TiltedDistribution):
         """Draw atoms, shape (*sample_shape, *batch_shape, *event_shape)."""
         return self.atoms[self.sample_index(sample_shape).to(self.atoms.device)]
 
+    def _sample_latent(self, sample_shape: Iterable[int]) -> Shaped[Tensor, "*shape"]:
+        return self.sample(sample_shape)
+
     def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-probability of values, −inf for those that are not in the bank."""
+        shape = self._batch_of(value)
         index = self.prior.find(value).to(self.logits.device)
-        shape = torch.broadcast_shapes(index.shape, self.batch_shape)
         of_value = self._value_logits.expand(*shape, -1).gather(-1, index.clamp(min=0).expand(shape)[..., None])[..., 0]
         return of_value.masked_fill(index < 0, -torch.inf)
 
@@ -128,6 +132,15 @@ class EmpiricalConditional(TiltedDistribution):
         centred = self._real_atoms() - self._real_atoms().mean(0)
         variance = self._expectation(centred.square()) - self._expectation(centred).square()
         return variance.clamp(min=0).to(self.atoms)
+
+    @property
+    def covariance(self) -> Float[Tensor, "*batch n n"]:
+        """Conditional covariance, flattened, shape (*batch_shape, n, n); real atoms only."""
+        atoms = self._real_atoms().flatten(1) if self.event_shape else self._real_atoms()[:, None]
+        probs = self.probs.to(atoms).reshape(-1, len(atoms))
+        centred = [atoms - p @ atoms for p in probs]
+        covariance = torch.stack([(x * p[:, None]).mT @ x for x, p in zip(centred, probs, strict=True)])
+        return covariance.reshape(*self.batch_shape, *covariance.shape[1:]).to(self.atoms)
 
     def _expectation(self, of_atoms: Float[Tensor, "N *event"]) -> Float[Tensor, "*shape"]:
         expected = self.probs.to(of_atoms) @ of_atoms.reshape(len(of_atoms), -1)

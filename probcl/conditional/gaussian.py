@@ -8,7 +8,7 @@ s = c + bᵀz − ½ zᵀΛz for each v, and z given v is Gaussian of precision 
 import math
 from collections.abc import Iterable
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -16,10 +16,15 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from probcl.alignment import L2, Alignment, InnerProduct, WithPotentials
-from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.conditional.base import Conditional
+from probcl.conditional.exact import ExactConditional
 from probcl.encoders.vector import Identity, Linear
 from probcl.information import QuadraticFeatures, information_factor, quadratic_features, split_information
 from probcl.priors import GaussianPrior
+
+# Entries of the precisions that are worked on at a time: 2 MB, which stay in a core's cache.
+_ENTRIES_AT_ONCE = 2**18
+_ROUNDINGS = 4
 
 
 class QuadraticTilt(NamedTuple):
@@ -30,15 +35,37 @@ class QuadraticTilt(NamedTuple):
     precision: Float[Tensor, "b k k"]
 
 
+class _Law(NamedTuple):
+    """Laws N(mean, (LLᵀ)⁻¹) of z, and their normalisers; L may be one for the whole batch."""
+
+    factor: Float[Tensor, "b k k"]
+    mean: Float[Tensor, "B k"]
+    log_normalizer: Float[Tensor, " B"]
+
+
 def is_gaussian(conditional: Conditional) -> bool:
     """Whether the score is quadratic in the target and its prior Gaussian."""
-    gauge, alignment = conditional.model.gauge, conditional.model.alignment
-    if not isinstance(conditional.prior, GaussianPrior) or (gauge is not None and gauge.over != conditional.target):
+    gauge, alignment, encoder = conditional.model.gauge, conditional.model.alignment, conditional.encoder
+    if gauge is not None and gauge.over != conditional.target:
         return False
-    if isinstance(conditional.encoder, QuadraticFeatures):
-        return type(alignment) is InnerProduct
-    linear = type(conditional.encoder) in (nn.Linear, Linear, nn.Identity, Identity)
-    return linear and len(conditional.prior.event_shape) == 1 and _is_quadratic(alignment)
+    if isinstance(encoder, QuadraticFeatures):
+        quadratic = type(alignment) is InnerProduct
+    else:
+        one_axis = len(conditional.prior.event_shape) == 1
+        quadratic = one_axis and _layers(encoder) is not None and _is_quadratic(alignment)
+    return quadratic and conditional.gaussian_prior is not None
+
+
+def _layers(encoder: nn.Module) -> list[nn.Linear] | None:
+    """Return the linear layers that an encoder is a chain of; None if it is something else."""
+    if type(encoder) in (nn.Identity, Identity):
+        return []
+    if type(encoder) in (nn.Linear, Linear):
+        return [cast(nn.Linear, encoder)]
+    if type(encoder) is not nn.Sequential:
+        return None
+    parts = [_layers(part) for part in encoder]
+    return None if None in parts else [layer for part in parts for layer in cast(list[nn.Linear], part)]
 
 
 def _is_quadratic(alignment: Alignment) -> bool:
@@ -49,25 +76,35 @@ def _is_quadratic(alignment: Alignment) -> bool:
 
 def quadratic_tilt(conditional: Conditional, given: Float[Tensor, "B d"]) -> QuadraticTilt:
     """Write the score of a conditional that `is_gaussian` as a quadratic form of z."""
-    model, prior, encoder = conditional.model, conditional.prior, conditional.encoder
-    assert isinstance(prior, GaussianPrior)
+    model, prior, encoder = conditional.model, conditional.gaussian_prior, conditional.encoder
+    assert prior is not None
     mean, scale = prior.mean.reshape(-1).to(given), prior.scale.to(given)
     if isinstance(encoder, QuadraticFeatures):
         x, slope = encoder.whitener.to(given) @ (mean - encoder.mean.to(given)), encoder.whitener.to(given) @ scale
         origin = quadratic_features(x[None])
-        b, precision = split_information(given)
-        linear, quadratic = (b - precision @ x) @ slope, slope.mT @ precision @ slope
+        linear, quadratic = split_information(given)
+        if x.any():
+            linear = linear - quadratic @ x
+        if not _is_identity(slope, encoder.whitener.dtype):
+            linear, quadratic = linear @ slope, slope.mT @ quadratic @ slope
     else:
         slope, origin = scale, mean[None]
-        if isinstance(encoder, nn.Linear):
-            weight = encoder.weight.detach().to(given)
+        for layer in _layers(encoder) or []:
+            weight = layer.weight.detach().to(given)
             slope, origin = weight @ slope, origin @ weight.mT
-            origin = origin if encoder.bias is None else origin + encoder.bias.detach().to(given)
+            origin = origin if layer.bias is None else origin + layer.bias.detach().to(given)
         linear, shared = _expand(model.alignment, slope, origin[0], given)
         quadratic = shared[None]
     tau = model.temperature.value
     constant = conditional.scores(given, origin).matrix().reshape(-1)
     return QuadraticTilt(constant, linear / tau, quadratic / tau)
+
+
+def _is_identity(slope: Float[Tensor, "k l"], precision: torch.dtype) -> bool:
+    """Whether features and prior share their whitened variable, up to rounding in their own precision."""
+    k, columns = slope.shape
+    allowed = _ROUNDINGS * k * torch.finfo(precision).eps
+    return k == columns and bool((slope - torch.eye(k).to(slope)).abs().max() <= allowed)
 
 
 def _expand(
@@ -84,11 +121,13 @@ def _expand(
     return given @ slope, slope.new_zeros(slope.shape[1], slope.shape[1])
 
 
-class GaussianConditional(TiltedDistribution):
+class GaussianConditional(ExactConditional):
     """A Gaussian conditional in closed form: exact draws, density, moments and normaliser, batched over v.
 
     Attributes
     ----------
+    gaussian
+        The prior as u = mean + scale z with z ~ N(0, I): itself, or the same law for a normal one of Pyro.
     latent_mean
         Mean of z given v, shape (*batch_shape, k).
     latent_precision
@@ -102,28 +141,27 @@ class GaussianConditional(TiltedDistribution):
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
-    prior: GaussianPrior
 
     def __init__(self, conditional: Conditional, given: Float[Tensor, "*batch d"]) -> None:
         super().__init__(conditional, given)
-        tilt = quadratic_tilt(conditional, given.reshape(-1, given.shape[-1]).double())
-        factor = information_factor(tilt.precision)
-        whitened = _solve(factor, tilt.linear)
-        log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_normalizer = tilt.constant + 0.5 * whitened.square().sum(-1) - 0.5 * log_determinant
-        batch_shape, k, like = self.batch_shape, tilt.linear.shape[1], self.prior.scale
+        self.gaussian = cast(GaussianPrior, conditional.gaussian_prior)
+        law = _laws(conditional, given.reshape(-1, given.shape[-1]))
+        batch_shape, k = self.batch_shape, law.mean.shape[1]
         # Where Λ does not depend on v there is one factor for the whole batch.
-        shared = torch.Size(1 for _ in batch_shape) if len(factor) == 1 else batch_shape
-        self._factor = factor.to(like).reshape(*shared, k, k)
-        self.latent_mean = _solve(factor, whitened, transposed=True).to(like).reshape(*batch_shape, k)
-        self.latent_precision = (self._factor @ self._factor.mT).expand(*batch_shape, k, k)
-        self._log_normalizer = log_normalizer.reshape(batch_shape)
+        shared = torch.Size(1 for _ in batch_shape) if len(law.factor) == 1 else batch_shape
+        self._factor = law.factor.reshape(*shared, k, k)
+        self.latent_mean = law.mean.reshape(*batch_shape, k)
+        self._log_normalizer = law.log_normalizer.reshape(batch_shape)
 
     def _expand_into(self, new: "GaussianConditional", batch_shape: torch.Size) -> None:
-        new._factor = self._factor
+        new.gaussian, new._factor = self.gaussian, self._factor
         new.latent_mean = self.latent_mean.expand(*batch_shape, -1)
-        new.latent_precision = self.latent_precision.expand(*batch_shape, -1, -1)
         new._log_normalizer = self._log_normalizer.expand(batch_shape)
+
+    @property
+    def latent_precision(self) -> Float[Tensor, "*batch k k"]:
+        precision = self._factor @ self._factor.mT
+        return precision.expand(*self.batch_shape, *precision.shape[-2:])
 
     @property
     def log_normalizer(self) -> Float[Tensor, "*batch"]:
@@ -136,9 +174,16 @@ class GaussianConditional(TiltedDistribution):
 
     def rsample(self, sample_shape: Iterable[int] = ()) -> Float[Tensor, "*shape"]:
         """Draw values, shape (*sample_shape, *batch_shape, *event_shape), exactly."""
+        return self.gaussian.decode(self._sample_whitened(sample_shape))
+
+    def _sample_whitened(self, sample_shape: Iterable[int]) -> Float[Tensor, "*shape k"]:
         shape = torch.Size(sample_shape) + self.latent_mean.shape
         noise = torch.randn(shape, dtype=self.latent_mean.dtype, device=self.latent_mean.device)
-        return self.prior.decode(self.latent_mean + self._coloured(noise))
+        return self.latent_mean + self._coloured(noise)
+
+    def _sample_latent(self, sample_shape: Iterable[int]) -> Float[Tensor, "*shape"]:
+        # The latent variable of a distribution is u.
+        return self._sample_whitened(sample_shape) if self.gaussian is self.prior else self.rsample(sample_shape)
 
     def _coloured(self, noise: Float[Tensor, "*shape k"]) -> Float[Tensor, "*shape k"]:
         """Turn white noise into deviations of z from its mean: L⁻ᵀ noise, I + Λ = LLᵀ."""
@@ -151,12 +196,13 @@ class GaussianConditional(TiltedDistribution):
 
     def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density, normalised; `NotImplementedError` if the prior lives on a subspace and has none."""
+        self._batch_of(value)
         return self.prior.log_prob(value) + self.log_ratio(value)
 
     @property
     def mean(self) -> Float[Tensor, "*shape"]:
         """Conditional mean, shape (*batch_shape, *event_shape)."""
-        return self.prior.decode(self.latent_mean)
+        return self.gaussian.decode(self.latent_mean)
 
     @property
     def mode(self) -> Float[Tensor, "*shape"]:
@@ -178,13 +224,32 @@ class GaussianConditional(TiltedDistribution):
     @cached_property
     def _root(self) -> Float[Tensor, "*b k n"]:
         """L⁻¹ scaleᵀ, whose square is the covariance."""
-        return torch.linalg.solve_triangular(self._factor, self.prior.scale.mT, upper=False)
+        return torch.linalg.solve_triangular(self._factor, self.gaussian.scale.mT, upper=False)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """Entropy in nats; `NotImplementedError` if the prior lives on a subspace and the density does not exist."""
-        (n,) = self.prior.density.event_shape
+        (n,) = self.gaussian.density.event_shape
         log_determinant = torch.linalg.slogdet((self._root.mT @ self._root).double()).logabsdet
         return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(self._root).expand(self.batch_shape)
+
+
+def _laws(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:
+    """Return the laws of z for a batch, in the precision of the prior but for the normalisers."""
+    if not isinstance(conditional.encoder, QuadraticFeatures):
+        return _law(conditional, given)
+    rows = max(1, _ENTRIES_AT_ONCE // conditional.encoder.latent**2)
+    parts = [_law(conditional, part) for part in given.split(rows)]
+    return _Law(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _law(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:
+    tilt = quadratic_tilt(conditional, given.double())
+    factor = information_factor(tilt.precision)
+    whitened = _solve(factor, tilt.linear)
+    log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_normalizer = tilt.constant + 0.5 * whitened.square().sum(-1) - 0.5 * log_determinant
+    like = cast(GaussianPrior, conditional.gaussian_prior).scale
+    return _Law(factor.to(like), _solve(factor, whitened, transposed=True).to(like), log_normalizer)
 
 
 def _solve(factor: Float[Tensor, "b k k"], x: Float[Tensor, "B k"], transposed: bool = False) -> Float[Tensor, "B k"]:

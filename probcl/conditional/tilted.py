@@ -9,15 +9,15 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import constraints
 
-from probcl.conditional.base import Conditional, TiltedDistribution
+from probcl.conditional.base import Conditional
+from probcl.conditional.distribution import FROZEN_DRAWS, FROZEN_SEED, TiltedDistribution
 from probcl.priors import Prior
 from probcl.samplers import Draws, Sampler, Target
+from probcl.samplers.base import unvalidated
 from probcl.samplers.unconstrained import unconstraining
 
-# Draws behind the moments and the normaliser, made once for each distribution: their relative error is about 2%.
-_FROZEN_DRAWS = 2000
-_FROZEN_SEED = 0
 _MODE_ITERATIONS = 200
+_FAR = 1e30
 
 
 class TiltedConditional(TiltedDistribution):
@@ -71,7 +71,7 @@ class TiltedConditional(TiltedDistribution):
 
     @cached_property
     def _diagnosis(self) -> Draws:
-        return self.draw(_FROZEN_DRAWS, seed=_FROZEN_SEED)
+        return self.draw(FROZEN_DRAWS, seed=FROZEN_SEED)
 
     @property
     def log_normalizer(self) -> Float[Tensor, "*batch"]:
@@ -108,10 +108,12 @@ class TiltedConditional(TiltedDistribution):
             If the prior has no density that is known, as `log_ratio` has all the same; or if the sampler does not
             estimate the normaliser.
         """
+        self._batch_of(value)
         return self.prior.log_prob(value) + self.log_ratio(value)
 
     def unnormalized_log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density plus the unknown log Z(v): log prior(u) + s(u, v), which needs no draws."""
+        self._batch_of(value)
         return self.prior.log_prob(value) + self._scores_at(value).to(self.given.dtype)
 
     @property
@@ -127,7 +129,8 @@ class TiltedConditional(TiltedDistribution):
     @property
     def covariance(self) -> Float[Tensor, "*batch n n"]:
         """Covariance of the draws, flattened, shape (*batch_shape, n, n)."""
-        draws = self._decode(self.diagnosis.z).flatten(2)
+        draws = self._decode(self.diagnosis.z)
+        draws = draws.reshape(*draws.shape[:2], -1)  # a scalar has one component
         centred = (draws - draws.mean(0)).movedim(0, 1)
         return self._of_source(centred.mT @ centred / (len(draws) - 1))
 
@@ -139,38 +142,53 @@ class TiltedConditional(TiltedDistribution):
     def mode(self) -> Float[Tensor, "*shape"]:
         """The value of largest density, by L-BFGS from the best of the draws (Baptista, Stuart & Tran 2025, §4.1).
 
-        The density is that of the latent variable: of u itself, unless the prior decodes or joins several sites.
+        The density is that of u itself, where it has one that is known; otherwise that of the latent variable of a
+        decoder, or of all sites of a Pyro model, each in its own space. That joint density may have no mode, as where a
+        scale that is drawn may fall to zero; what is returned is then some point of large density.
         """
         return self._of_source(self._source._mode)
 
     @cached_property
     def _mode(self) -> Float[Tensor, "B *event"]:
-        target, z = self.target, self.diagnosis.z
+        density, z = _Density(self.prior, self.target), self.diagnosis.z
         bijection = unconstraining(self.prior.latent)
         with torch.no_grad():
-            best = target.log_prob(z).argmax(0)
+            best = density(z).argmax(0)
         start = z[best, torch.arange(len(best), device=z.device)]
         free = bijection.inv(start).detach().requires_grad_()
         optimizer = torch.optim.LBFGS([free], max_iter=_MODE_ITERATIONS, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
-            loss = -target.log_prob(bijection(free)[None]).sum()
-            (free.grad,) = torch.autograd.grad(loss, [free])
+            # A search that runs away must not stop those of the other conditions.
+            loss = -density(bijection(free)[None]).nan_to_num(-_FAR, _FAR, -_FAR).clamp(-_FAR, _FAR).sum()
+            (gradient,) = torch.autograd.grad(loss, [free])
+            free.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
             return loss.detach()
 
-        with torch.enable_grad():
+        with torch.enable_grad(), unvalidated():
             optimizer.step(closure)
-        return self._decode(_better(target, bijection(free.detach()), start))
+        return self._decode(_better(density, bijection(free.detach()), start))
+
+
+class _Density:
+    """What a mode maximises, log μ + s at draws z (S, B, *latent_event)."""
+
+    def __init__(self, prior: Prior, target: Target) -> None:
+        self.prior, self.target = prior, target
+
+    def __call__(self, z: Float[Tensor, "S B *event"]) -> Float[Tensor, "S B"]:
+        return self.prior.log_density(z) + self.target.log_tilt(z)
 
 
 def _better(
-    target: Target, z: Float[Tensor, "B *event"], other: Float[Tensor, "B *event"]
+    density: _Density, z: Float[Tensor, "B *event"], other: Float[Tensor, "B *event"]
 ) -> Float[Tensor, "B *event"]:
     """Return whichever is more probable, for each condition: one step too far can spoil all of a joint optimisation."""
     candidates = torch.stack([z, other])
-    with torch.no_grad():
-        density = target.log_prob(candidates).nan_to_num(-torch.inf)
-    return candidates[density.argmax(0), torch.arange(len(z), device=z.device)]
+    with torch.no_grad(), unvalidated():
+        value = density(candidates)
+    best = value.masked_fill(~value.isfinite(), -torch.inf).argmax(0)
+    return candidates[best, torch.arange(len(z), device=z.device)]
 
 
 class _Tilt:
@@ -188,10 +206,7 @@ class _SharedTilt(_Tilt):
     """The same for draws that all conditions share, z (S, *latent_event): one score matrix."""
 
     def __call__(self, z: Float[Tensor, "S *event"]) -> Float[Tensor, "S B"]:
-        conditional = self.conditional
-        values = conditional.prior.decode(z)  # type: ignore[union-attr]
-        scores = conditional.scores(self.given.double(), conditional.embed(values).double())
-        return scores.matrix().movedim(conditional.dim, 0).to(z.device)
+        return self.conditional.shared_scores(self.conditional.prior.decode(z), self.given)  # type: ignore[union-attr]
 
 
 class _Subset:

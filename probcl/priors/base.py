@@ -38,6 +38,13 @@ class Prior(ABC):
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density of u, shape (*batch, *event_shape); `NotImplementedError` if the law has none that is known."""
 
+    def log_density(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
+        """Log-density at z of whatever a mode is the most probable value of, up to a constant: of u, where it has one.
+
+        Unlike ``latent.log_prob`` it does not change with the coordinates that z is written in.
+        """
+        return self.latent.log_prob(z)
+
     @property
     def support(self) -> constraints.Constraint:
         """Where u can be, all real arrays unless more is known."""

@@ -4,11 +4,18 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
+from pyro import distributions as dist
 from pyro.distributions import Independent, TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily, constraints
+from torch.distributions import Distribution, constraints
 
 from probcl.priors.base import Prior
+from probcl.priors.gaussian import GaussianPrior
+from probcl.priors.support import support_of
+
+_NORMAL = (torch.distributions.Normal, dist.Normal)
+_LOW_RANK = (torch.distributions.LowRankMultivariateNormal, dist.LowRankMultivariateNormal)
+_MULTIVARIATE = (torch.distributions.MultivariateNormal, dist.MultivariateNormal)
 
 
 class DistributionPrior(Prior):
@@ -41,7 +48,7 @@ class DistributionPrior(Prior):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _support(self.latent)
+        return support_of(self.latent)
 
     def decode(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return z
@@ -53,17 +60,28 @@ class DistributionPrior(Prior):
         return f"DistributionPrior({self.latent!r})"
 
 
+def as_gaussian(prior: object) -> GaussianPrior | None:
+    """Return a prior as a `GaussianPrior` if it is a normal law of u, independent components included; None if not."""
+    if isinstance(prior, GaussianPrior):
+        return prior
+    if not isinstance(prior, DistributionPrior):
+        return None
+    law: Distribution = prior.latent
+    while isinstance(law, torch.distributions.Independent):
+        law = law.base_dist
+    # By their own types: a subclass may have another density.
+    if type(law) in _NORMAL:
+        return GaussianPrior.from_scale(prior.latent.mean, law.stddev.flatten().diag())
+    if type(law) in _LOW_RANK and not law.batch_shape:
+        return GaussianPrior.from_scale(law.mean, law.cov_factor, law.cov_diag)  # type: ignore[attr-defined]
+    if type(law) in _LOW_RANK + _MULTIVARIATE:
+        factors = law.scale_tril.flatten(0, -3) if law.batch_shape else law.scale_tril[None]  # type: ignore[attr-defined]
+        return GaussianPrior.from_scale(prior.latent.mean, torch.block_diag(*factors))
+    return None
+
+
 def _as_event(distribution: Distribution) -> Distribution:
     """Return a Pyro distribution without batch axes."""
     if distribution.batch_shape or not hasattr(distribution, "to_event"):
         return Independent(distribution, len(distribution.batch_shape))
     return distribution
-
-
-def _support(distribution: Distribution) -> constraints.Constraint:
-    """Return the support, as one that `torch.distributions.biject_to` knows also for mixtures."""
-    if isinstance(distribution, MixtureSameFamily):
-        return _support(distribution.component_distribution)
-    if isinstance(distribution, torch.distributions.Independent):
-        return constraints.independent(_support(distribution.base_dist), distribution.reinterpreted_batch_ndims)
-    return cast(constraints.Constraint, distribution.support)

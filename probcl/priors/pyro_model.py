@@ -89,6 +89,11 @@ class ModelPrior(Prior):
             raise NotImplementedError(f"the density of {self.site!r} with {others} integrated out is not known")
         return self.latent.log_prob_of_site(u)
 
+    def log_density(self, z: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+        """Log-density at z of the values of all latent sites, in their own spaces and not in the unconstrained one."""
+        nodes, _ = self.latent.run(z.reshape(-1, z.shape[-1]))
+        return self.latent.log_prob_of_sites(nodes, z[..., 0].numel()).reshape(z.shape[:-1])
+
     def __repr__(self) -> str:
         return f"ModelPrior({getattr(self.model, '__name__', self.model)}, site={self.site!r})"
 
@@ -136,8 +141,11 @@ class _ModelLatent(TorchDistribution):
 
     def log_prob(self, value: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
         nodes, log_jacobian = self.run(value.reshape(-1, value.shape[-1]))
-        densities = [self._site_density(nodes[name], len(log_jacobian)) for name in self.sites]
-        return (torch.stack(densities).sum(0) + log_jacobian).reshape(value.shape[:-1])
+        return (self.log_prob_of_sites(nodes, len(log_jacobian)) + log_jacobian).reshape(value.shape[:-1])
+
+    def log_prob_of_sites(self, nodes: Nodes, count: int) -> Float[Tensor, " n"]:
+        """Joint log-density of the latent sites of `count` draws, at their values."""
+        return torch.stack([self._site_density(nodes[name], count) for name in self.sites]).sum(0)
 
     def log_prob_of_site(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density of the only site at values in its own space."""

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from probcl.samplers.base import Draws, Sampler, Target, name_conditions
+from probcl.samplers.base import MAX_LOG_EVIDENCE_SE, MIN_ESS, Draws, Sampler, Target, name_conditions
 from probcl.samplers.importance import ImportanceResampling
 from probcl.samplers.mcmc import NUTS
 from probcl.samplers.smc import TemperedSMC
+from probcl.samplers.weights import k_hat_threshold
 
 _MISSED_MASS_LEVEL = 0.02
 
@@ -18,10 +19,11 @@ _MISSED_MASS_LEVEL = 0.02
 class AutoSampler(Sampler):
     """Importance resampling first; tempered SMC where it fails; NUTS where that fails too.
 
-    A stage hands a condition on when its own diagnostics do not pass, or when its effective sample size is less than
-    half of the draws asked for. SMC is not trusted either where importance resampling found far more evidence than it
-    did. `Draws.reason` says which conditions went how far and why. What NUTS draws keeps
-    SMC's estimate of the evidence, and what no stage can be trusted for keeps the draws of SMC.
+    A stage hands a condition on when its own diagnostics do not pass; importance resampling also when its effective
+    sample size is less than half of the draws asked for (or half of SMC's particles, if these are fewer), as SMC would
+    then serve better. SMC is not trusted either where importance resampling found far more evidence than it did.
+    `Draws.reason` says which conditions went how far, the worst of their diagnostics, and what these were held to. What
+    NUTS draws keeps SMC's estimate of the evidence, and what no stage can be trusted for keeps the draws of SMC.
 
     Parameters
     ----------
@@ -48,10 +50,16 @@ class AutoSampler(Sampler):
 
     def _draw(self, target: Target, num_samples: int) -> Draws:
         draws = self.importance._draw(target, num_samples)
-        hard = ~draws.trusted | (draws.ess < min(num_samples, self.smc.num_particles) / 2)
+        half = min(num_samples, self.smc.num_particles) / 2
+        hard = ~draws.trusted | (draws.ess < half)
+        needed = f"needed: {self._needed_of_importance(num_samples)}"
         if not hard.any():
-            return replace(draws, reason="importance resampling passes its diagnostics for every condition")
-        reason = f"tempered SMC after importance resampling for {draws.report(hard)}"
+            everywhere = draws.worst(torch.ones_like(hard))
+            reason = (
+                f"importance resampling passes its diagnostics for every condition: at worst {everywhere}; {needed}"
+            )
+            return replace(draws, reason=reason)
+        reason = f"tempered SMC after importance resampling for {draws.report(hard)}; {needed}"
         index = hard.nonzero()[:, 0]
         before, after = draws.select(index), self.smc._draw(target.select(index), num_samples)
         missed = _missed_mass(before, after)
@@ -66,17 +74,30 @@ class AutoSampler(Sampler):
             reason += f"; it found less evidence than importance resampling for {name_conditions(found_less)}"
         return self._try_nuts(target, num_samples, replace(draws, reason=reason), harder)
 
+    def _needed_of_importance(self, num_samples: int) -> str:
+        """Say what importance resampling is held to."""
+        half = min(num_samples, self.smc.num_particles) / 2
+        if half < MIN_ESS:
+            source = "the least that is trusted"
+        elif num_samples <= self.smc.num_particles:
+            source = "half of the draws asked for"
+        else:
+            source = "half of SMC's particles"
+        limit = k_hat_threshold(self.importance.num_proposals)
+        return f"effective sample size {max(half, MIN_ESS):.0f}, {source}, and k̂ below {limit:.2f}"
+
     def _try_nuts(self, target: Target, num_samples: int, draws: Draws, hard: Bool[Tensor, " B"]) -> Draws:
         """Replace the draws of hard conditions where NUTS can be trusted."""
         if not hard.any():
             return draws
         if int(hard.sum()) > self.max_nuts_conditions:
             return replace(draws, reason=f"{draws.reason}; too many for NUTS after it: {draws.report(hard)}")
-        reason = f"{draws.reason}; NUTS after tempered SMC for {draws.report(hard)}"
+        needed = f"effective sample size {MIN_ESS:.0f} and log-evidence ± {MAX_LOG_EVIDENCE_SE:g}"
+        reason = f"{draws.reason}; NUTS after tempered SMC for {draws.report(hard)}; needed: {needed}"
         index = hard.nonzero()[:, 0]
         last = self.nuts._draw(target.select(index), num_samples)
         if not last.trusted.all():
-            reason += f", in vain for {last.report(~last.trusted)} of these"
+            reason += f"; in vain for {last.report(~last.trusted)} of these"
         good = last.trusted.nonzero()[:, 0]
         before = draws.select(index)
         last = replace(last, log_evidence=before.log_evidence, log_evidence_se=before.log_evidence_se)

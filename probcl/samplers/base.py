@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import pyro
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -140,7 +140,7 @@ class Draws:
         Why `AutoSampler` chose the method; empty otherwise.
     """
 
-    z: Float[Tensor, "S B *event"]
+    z: Shaped[Tensor, "S B *event"]
     ess: Float[Tensor, " B"]
     trusted: Bool[Tensor, " B"]
     method: str
@@ -179,6 +179,10 @@ class Draws:
 
     def report(self, which: Bool[Tensor, " B"]) -> str:
         """Say which conditions these are and the worst of their diagnostics."""
+        return f"{name_conditions(which)} (at worst {self.worst(which)})"
+
+    def worst(self, which: Bool[Tensor, " B"]) -> str:
+        """Name the diagnostics of these conditions, each at its worst."""
         parts = [f"effective sample size {self.ess[which].min():.0f}"]
         for name, values in [
             ("k̂", self.k_hat),
@@ -191,7 +195,7 @@ class Draws:
             known = known[~known.isnan()]
             if len(known):
                 parts.append(f"{name} {known.max():.2f}")
-        return f"{name_conditions(which)} (at worst {', '.join(parts)})"
+        return ", ".join(parts)
 
 
 def name_conditions(which: Bool[Tensor, " B"]) -> str:

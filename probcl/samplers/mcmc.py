@@ -57,12 +57,13 @@ class _PyroChains(Sampler):
     def _draw(self, target: Target, num_samples: int) -> Draws:
         iterations = max(_FEWEST_ITERATIONS, self.num_draws or 0, math.ceil(num_samples / self.num_chains))
         law = Unconstrained(target)
+        start = self._start(law)
         with torch.enable_grad():
             mcmc = MCMC(
                 self._kernel(Potential(law)),
                 num_samples=iterations,
                 warmup_steps=self.warmup,
-                initial_params={_SITE: self._start(law)},
+                initial_params={_SITE: start},
                 disable_progbar=True,
             )
             mcmc.run()
@@ -71,7 +72,8 @@ class _PyroChains(Sampler):
         # A trajectory moves all conditions, so which of them made it diverge is not known.
         divergent = sum(map(len, mcmc.diagnostics()["divergences"].values())) / iterations
         return Draws(
-            z=law.constrain(_thin(chains, num_samples)),
+            # Pyro goes over to the precision of the scores, float64.
+            z=law.constrain(_thin(chains, num_samples).to(start.dtype)),
             ess=ess,
             trusted=(r_hat <= MAX_R_HAT) & (ess >= MIN_ESS) & (divergent <= _MOST_DIVERGENT),
             method=type(self).__name__,

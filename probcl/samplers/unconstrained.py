@@ -3,8 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily, Transform, biject_to
+from torch.distributions import Distribution, Transform, biject_to
 
+from probcl.priors.support import support_of
 from probcl.samplers.base import Target
 
 
@@ -14,18 +15,14 @@ def unconstraining(latent: Distribution) -> Transform:
     Raises
     ------
     TypeError
-        If there is none: the law is discrete, or its support unknown to `torch.distributions.biject_to`.
+        If there is none: the law is discrete, its support is unknown to `torch.distributions.biject_to`, or it is a
+        mixture whose components have other supports.
     """
-    support = latent.support
-    # torch wraps the support of a MixtureSameFamily in a constraint that biject_to does not know.
-    if isinstance(latent, MixtureSameFamily):
-        support = latent.component_distribution.support
     try:
-        return biject_to(support)
-    except NotImplementedError as error:
+        return biject_to(support_of(latent))
+    except (NotImplementedError, TypeError) as error:
         raise TypeError(
-            f"the prior's latent must have a continuous support that maps to the reals, got {latent} on {support}; "
-            "use ImportanceResampling, which needs no such map"
+            f"the prior's latent must have a continuous support that maps to the reals, got {latent}: {error}"
         ) from error
 
 
