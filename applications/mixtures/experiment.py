@@ -143,15 +143,16 @@ def fit_one(pairs: Pairs, rank: int, config: Fit, seed: int) -> Float[Tensor, "d
 
 def fit_two(pairs: Pairs, rank: int, config: Fit, seed: int) -> tuple[Tensor, Tensor]:
     """Return the maps that CLIP learns, one for each modality."""
-    encoders = [linear(part.shape[1], rank, config.start, seed + side) for side, part in enumerate(pairs)]
-    model = pcl.BimodalModel(*encoders, alignment=pcl.InnerProduct())
+    first, second = (linear(part.shape[1], rank, config.start, seed + side) for side, part in enumerate(pairs))
+    model = pcl.BimodalModel(first, second, alignment=pcl.InnerProduct())
     pcl.fit(model, pairs, seed=seed, device="cpu", **config.fit)
-    return encoders[0].weight.detach().mT, encoders[1].weight.detach().mT
+    return first.weight.detach().mT, second.weight.detach().mT
 
 
 def linear(dim: int, rank: int, start: float, seed: int) -> pcl.encoders.Linear:
     """Return a linear encoder with normal weights of standard deviation `start`."""
-    encoder = pcl.encoders.Linear(dim, rank)
+    with torch.random.fork_rng(devices=[]):  # torch's own first weights, replaced below, come from its global generator
+        encoder = pcl.encoders.Linear(dim, rank)
     torch.nn.init.normal_(encoder.weight, std=start, generator=torch.Generator().manual_seed(seed))
     return encoder
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -28,7 +30,7 @@ def draw(config: Config, found: dict[int, list[Found]], path: Path) -> None:
     image, _, generator = draw_world(config, seed)
     data = labelled(image, N_SHOWN, generator)
     figure = plt.figure(figsize=(12.5, 6.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
+    top, bottom = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[1, 1.2]))
     for ax, (title, z) in zip(top.subplots(1, len(PROJECTED) + 1), _projections(maps, data), strict=True):
         _scatter(ax, title, z, data.v)
     spectra, angles = bottom.subplots(1, 2, width_ratios=[1, 1.25])
@@ -60,9 +62,10 @@ def _draw_spectra(ax: Axes, shown: Sequence[Found]) -> None:
     width = 0.8 / len(shown)
     for number, one in enumerate(shown):
         values = one.singular_values / one.singular_values[0]
-        places = torch.arange(1, len(values) + 1) + (number - (len(shown) - 1) / 2) * width
+        shift = (number - (len(shown) - 1) / 2) * width
+        places = [place + shift for place in range(1, len(values) + 1)]
         label = f"{one.method}: {one.visible} to be found"
-        ax.bar(places, values, width, color=PALETTE[number], label=label)
+        ax.bar(places, values.tolist(), width, color=PALETTE[number], label=label)
     ax.set(xlabel="singular value of A", ylabel="relative to the largest")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=9)

@@ -2,7 +2,8 @@ r"""InfoNCE of a similarity graph, from the reductions of `probcl.Scores`.
 
 .. math:: \sum_i \Bigl[\log \sum_{j ≠ i} e^{s_{ij}} - \sum_j π_{ij} s_{ij}\Bigr]
 
-and, between two modalities, the same over the edges of a bipartite graph (Tan, Zhang, Yang & Yuan 2024, arXiv 2303.15103).
+and, between two modalities, the same over the edges of a bipartite graph (Tan, Zhang, Yang & Yuan 2024, arXiv
+2303.15103).
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Digits without labels: two views of an image are neighbours, under one kernel or another."""
+"""Digits without labels: two views of an image are neighbours, and an encoder learns where to put them."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,7 @@ from torch.nn.functional import normalize, pad
 
 import probcl as pcl
 from applications.spectral.losses import views_info_nce
-from probcl.datasets import Split
-
-KERNELS = ("Gaussian", "Laplace", "Power(½)", "sum")
+from probcl.datasets import Pairs
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,6 @@ class Views:
     batch_size: int
     lr: float
     neighbours: int
-
-
-def kernel(name: str, tau: float) -> tuple[pcl.Alignment, float]:
-    """Return the log-kernel of this name at τ: an alignment, and the temperature for `probcl.Scores`."""
-    if name == "sum":  # its components have temperatures of their own
-        return pcl.SumMixture(tau_2=tau, tau_1=tau), 1.0
-    gamma = {"Gaussian": 2.0, "Laplace": 1.0, "Power(½)": 0.5}[name]
-    return pcl.Power(gamma), tau
 
 
 def augmented(images: Float[Tensor, "n 1 h w"], config: Views, generator: torch.Generator) -> Float[Tensor, "n 1 h w"]:
@@ -67,9 +57,9 @@ def train(
     return encoder
 
 
-def neighbour_accuracy(encoder: pcl.encoders.MLP, data: Split, neighbours: int) -> float:
-    """Return how often the nearest embedded training images vote for the label of a test image."""
+def neighbour_accuracy(encoder: pcl.encoders.MLP, known: Pairs, asked: Pairs, neighbours: int) -> float:
+    """Return how often the nearest known images, as embedded, vote for the label of the one asked."""
     with torch.no_grad():
-        train_z, test_z = (normalize(encoder(part.u)).numpy() for part in (data.train, data.test))
-    classifier = KNeighborsClassifier(neighbours).fit(train_z, data.train.v.numpy())
-    return float(classifier.score(test_z, data.test.v.numpy()))
+        known_z, asked_z = (normalize(encoder(part.u)).numpy() for part in (known, asked))
+    classifier = KNeighborsClassifier(neighbours).fit(known_z, known.v.numpy())
+    return float(classifier.score(asked_z, asked.v.numpy()))
