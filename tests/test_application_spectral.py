@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 import probcl as pcl
@@ -167,6 +168,9 @@ def test_free_vectors_of_a_bipartite_graph_leave_the_classes_they_started_at_for
     graph, space = graphs(CONFIG, 0)["bipartite"], Space("Gaussian", 3, 1.0, planted=True)
     z = [embed(graph, space, Descent(steps, 0.05, 0.1), 0) for steps in (20, 100, 500)]
     losses = [float(loss_of(graph, space)(one)) for one in z]
+    found = [adjusted_rand_score(graph.labels, KMeans(4, n_init=20, random_state=0).fit_predict(one)) for one in z]
+    assert found[0] > 0.9
+    assert found[-1] < 0.7
     assert all(later < earlier for earlier, later in pairwise(losses))
     on_sphere = embed(graph, Space("Gaussian", 3, 1.0, sphere=True), CONFIG.descent, 0)
     assert losses[-1] < float(loss_of(graph, space)(on_sphere))
