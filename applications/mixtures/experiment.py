@@ -57,6 +57,8 @@ class Config:
             settings[name] = settings[name] | value if isinstance(value, dict) else value
         pairs, digits = settings["pairs"], settings["digits"]
         return cls(
+            seeds=tuple(settings.pop("seeds")),
+            kept=tuple(settings.pop("kept")),
             n_pairs=pairs.pop("n"),
             digits_rank=digits.pop("rank"),
             partners=digits.pop("partners"),
