@@ -1,0 +1,1 @@
+"""Gaussian mixtures: contrastive learning finds the Fisher subspace, from pairs alone."""

@@ -1,0 +1,1 @@
+"""Similarity graphs: contrastive learning is spectral clustering, checked term by term."""
