@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-BENCHMARKS := accuracy crossover reductions losses busy retrieval ranks targets
+BENCHMARKS := accuracy crossover reductions losses conditionals busy retrieval ranks targets
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
 

@@ -31,7 +31,7 @@ from applications.spectral.graphs import (
     off_diagonal,
 )
 from applications.spectral.kernels import KERNELS, kernel
-from applications.spectral.losses import graph_clip, graph_info_nce, views_info_nce
+from applications.spectral.losses import graph_clip, graph_info_nce
 from applications.spectral.views import Views, augmented, neighbour_accuracy, train
 
 F64 = torch.float64
@@ -121,14 +121,6 @@ def test_kernels_are_what_they_are_called(name):
     powers = {"Gaussian": [2.0], "Laplace": [1.0], "Power(½)": [0.5], "sum": [2.0, 1.0]}[name]
     expected = sum((-(distance**power) / tau).exp() for power in powers)
     torch.testing.assert_close(pcl.Scores(x, y, *kernel(name, tau)).matrix().exp(), expected)
-
-
-def test_two_views_under_the_gaussian_kernel_are_simclr_at_half_the_temperature():
-    one, other = (torch.nn.functional.normalize(normal(6, 4, seed=seed)) for seed in (0, 1))
-    z = torch.cat([one, other])
-    logits = (z @ z.mT / (0.3 / 2)).fill_diagonal_(-torch.inf)
-    expected = torch.nn.functional.cross_entropy(logits, torch.arange(12).roll(6))
-    torch.testing.assert_close(views_info_nce(one, other, *kernel("Gaussian", 0.3)), expected)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

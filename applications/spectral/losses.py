@@ -6,7 +6,6 @@ and, between two modalities, the same over the edges of a bipartite graph (Tan, 
 2303.15103).
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,16 +32,6 @@ def graph_clip(
     scores = pcl.Scores(z_u, z_v, alignment, temperature)
     candidates = scores.logsumexp(dim=1).sum() + scores.logsumexp(dim=0).sum()
     return candidates - _attraction(z_u, z_v, edges, alignment, temperature)
-
-
-def views_info_nce(
-    one: Float[Tensor, "n d"], other: Float[Tensor, "n d"], alignment: pcl.Alignment, temperature: float
-) -> Float[Tensor, ""]:
-    """Return the mean over 2n views, where the one neighbour of a view is the other view of the same thing."""
-    nodes = 2 * len(one)
-    rows = torch.arange(nodes, device=one.device)
-    edges = Edges(rows, rows.roll(len(one)), one.new_ones(nodes))
-    return graph_info_nce(torch.cat([one, other]), edges, alignment, temperature) / nodes
 
 
 def _attraction(x: Tensor, y: Tensor, edges: Edges, alignment: pcl.Alignment, temperature: float) -> Tensor:

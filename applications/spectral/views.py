@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 import probcl as pcl
-from applications.spectral.losses import views_info_nce
 from probcl.datasets import Pairs
 
 
@@ -47,12 +46,13 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = pcl.encoders.MLP(images[0].numel(), config.dim, config.hidden)
+    loss = pcl.ConditionalLoss()
     optimizer = torch.optim.Adam(encoder.parameters(), lr=config.lr)
     for _ in range(config.epochs):
         for rows in torch.randperm(len(images), generator=generator).split(config.batch_size):
             one, other = (normalize(encoder(augmented(images[rows], config, generator))) for _ in range(2))
             optimizer.zero_grad()
-            views_info_nce(one, other, alignment, temperature).backward()
+            loss(pcl.views(one, other, alignment, temperature)).backward()
             optimizer.step()
     return encoder
 
