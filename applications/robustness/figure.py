@@ -21,7 +21,7 @@ SHOWN = (0.0, 0.4, 0.6)
 
 def draw(outcomes: Sequence[Outcome], config: Config, path: Path) -> None:
     """Write the figure."""
-    shown = [noise for noise in SHOWN if noise in config.noise]
+    shown = [noise for noise in SHOWN if noise in config.noise] or config.noise[:1]
     figure, axes = plt.subplots(1, 1 + len(shown), figsize=(3.0 * (1 + len(shown)), 3.3), layout="constrained")
     _draw_recall(axes[0], outcomes, config)
     for ax, noise in zip(axes[1:], shown, strict=True):
@@ -34,7 +34,7 @@ def draw(outcomes: Sequence[Outcome], config: Config, path: Path) -> None:
 
 
 def _draw_recall(ax: Axes, outcomes: Sequence[Outcome], config: Config) -> None:
-    others: str | None = f"at τ = {', '.join(map(str, config.temperatures))}"
+    others: str | None = "InfoNCE at each τ"
     for temperature in config.temperatures:
         group = [o for o in outcomes if o.setting.loss == "InfoNCE" and o.setting.temperature == temperature]
         recalls = [mean([o.recall for o in group if o.setting.noise == noise]) for noise in config.noise]
