@@ -22,6 +22,8 @@ from probcl.losses import GaussianKernel, Identifies
 QUADRATIC = ("inner", "l2", "potentials")
 # With these the limit of many pairs depends on their number, or is no exponential of the score.
 WITHOUT_POPULATION = ("sigmoid", "spectral")
+# It leaves u|v, which the table is of, open; it is the mirror of "u-given-v".
+OPEN = ("v-given-u",)
 NO_MINIMUM, NO_CONDITIONAL, UNKNOWN = "no minimum", "no conditional", "unknown"
 
 
@@ -135,7 +137,7 @@ def compare(losses: Sequence[str], alignments: Sequence[str], config: Config) ->
         family = {name: Objective(loss, name, constant) for name in alignments}
         theory = {name: in_population(objective, config) for name, objective in family.items()}
         found = {
-            name: value if value in (NO_MINIMUM, NO_CONDITIONAL) else in_training(family[name], pairs, config)
+            name: "" if value == NO_MINIMUM else in_training(family[name], pairs, config)
             for name, value in theory.items()
         }
         title = family[alignments[0]].title
@@ -153,5 +155,5 @@ def _cells(found: dict[str, Learned | str]) -> dict[str, str | float]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the losses of a comparison: all but those of which no theory is told here."""
-    return tuple(name for name in LOSSES if name not in WITHOUT_POPULATION)
+    """Return the losses of a comparison: those of which a theory is told here, and that determine u|v if any does."""
+    return tuple(name for name in LOSSES if name not in WITHOUT_POPULATION + OPEN)
