@@ -85,8 +85,8 @@ def test_region_masses_are_uniform_for_partners_drawn_from_the_conditional_and_n
 def outcomes(noise: float) -> list[Outcome]:
     config = configuration(noise=[noise], seeds=[SEED])
     data = pcl.datasets.load_digits(config.n_test / 1797, validation_fraction=0, seed=SEED)
-    train, test = views(data, config.n_test, SEED)
-    assert test.n_pairs == 594
+    train, test = views(data, config, SEED)
+    assert (train.n_pairs, test.n_pairs) == (1203, 594)
     return [measure(setting, fit_setting(setting, train, config), test) for setting in settings(config)]
 
 

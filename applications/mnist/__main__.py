@@ -70,9 +70,14 @@ def _compare(arguments: argparse.Namespace) -> None:
     config = Config.read(path, epochs=arguments.epochs, seeds=arguments.seeds)
     output = arguments.output or Path("results") / f"mnist-{arguments.data}"
     data, started = _load(arguments.data, arguments.data_dir), time.perf_counter()
-    runs = [run for loss in losses if (run := _measured(by_name(loss, alignment), data, config)) is not None]
+    runs = {loss: _measured(by_name(loss, alignment), data, config) for loss in losses}
+    diverged = [loss for loss, run in runs.items() if run is None]
     title, note = f"Images and labels: {arguments.data}, {alignment}", COMPARISON_NOTE.format(seed=config.seeds[0])
-    report(title, runs, output / f"comparison-{alignment}", note)
+    if diverged:
+        note += f" Diverged, and so not in the table: {', '.join(diverged)}."
+    if len(diverged) == len(runs):
+        raise SystemExit(f"no fit stayed finite: {', '.join(diverged)}")
+    report(title, [run for run in runs.values() if run is not None], output / f"comparison-{alignment}", note)
     Console().print(f"Wrote {output}/comparison-{alignment}.md and .csv in {time.perf_counter() - started:.0f} s")
 
 

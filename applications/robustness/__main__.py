@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, config: Config) -> list[Outcome]:
     """Fit and measure every setting."""
     outcomes = []
     for setting in settings(config):
-        train, test = views(_load(options, config, setting.seed), config.n_test, setting.seed)
+        train, test = views(_load(options, config, setting.seed), config, setting.seed)
         outcomes.append(measure(setting, fit_setting(setting, train, config), test))
         Console().print(
             f"{setting.noise:.0%} shuffled, {setting.loss}, τ = {setting.temperature}, seed {setting.seed}: "

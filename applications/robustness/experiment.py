@@ -18,6 +18,7 @@ from probcl.datasets import Pairs, Split
 class Config:
     """How to fit; read from a TOML file beside this module."""
 
+    n_train: int
     n_test: int
     hidden: list[int]
     width: int
@@ -65,11 +66,11 @@ def second_view(images: Float[Tensor, "n 1 h w"], seed: int) -> Float[Tensor, "n
     return torch.tanh(3 * x @ projection) + 0.1 * torch.randn(x.shape, generator=generator)
 
 
-def views(data: Split, n_test: int, seed: int) -> tuple[Pairs, Pairs]:
-    """Return pairs (image, second view) to fit and, the first `n_test` of them, to judge by."""
-    images = torch.cat([data.train.u, data.test.u[:n_test]])
-    other, n_train = second_view(images, seed), data.train.n_pairs
-    return Pairs(images[:n_train], other[:n_train]), Pairs(images[n_train:], other[n_train:])
+def views(data: Split, config: Config, seed: int) -> tuple[Pairs, Pairs]:
+    """Return pairs (image, second view) to fit and to judge by: the first of the training and of the test images."""
+    images = torch.cat([data.train.u[: config.n_train], data.test.u[: config.n_test]])
+    pairs, n_train = Pairs(images, second_view(images, seed)), min(config.n_train, data.train.n_pairs)
+    return pairs.take(torch.arange(n_train)), pairs.take(torch.arange(n_train, pairs.n_pairs))
 
 
 def shuffled(pairs: Pairs, noise: float, seed: int) -> Pairs:
