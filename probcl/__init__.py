@@ -21,6 +21,7 @@ from probcl import (
     samplers,
 )
 from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
+from probcl.diagnostics import f_mutual_information
 from probcl.distance import ConcatMixture, FGaussian, Laplace, Power, SumMixture
 from probcl.errors import CheckpointError, DataFileError, ProbclWarning
 from probcl.information import GaussianConditionalLoss
@@ -87,6 +88,7 @@ __all__ = [
     "diagnostics",
     "divergences",
     "encoders",
+    "f_mutual_information",
     "fit",
     "gaussian",
     "generation",

@@ -24,6 +24,12 @@ n_pairs = 64
 epochs = 1
 seed = 0
 
+[comparison]
+covariance = [[1.5, 1.0], [1.0, 1.5]]
+n_pairs = 64
+epochs = 1
+seed = 0
+
 [process]
 n_draws = 100
 seed = 3

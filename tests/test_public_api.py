@@ -41,6 +41,7 @@ PROMISED = [
     "classification",
     "diagnostics",
     "encoders",
+    "f_mutual_information",
     "fit",
     "gaussian",
     "register",

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from applications.family import LOSSES
 from applications.files import replacing
 from applications.gaussians import (
+    comparison,
     experiment_illustration,
     experiment_process,
     figure_illustration,
@@ -28,6 +30,11 @@ PROCESS_NOTE = (
     "where there are several (seeds from {seed}). excess: error less floor, over the same draws, as a multiple of the "
     "floor; from r = {full} on, where the floor is zero, of the floor before."
 )
+COMPARISON_NOTE = (
+    "population: the minimum over quadratic scores, by quadrature. training: {n:,} Sobol' pairs (seed {seed}), L-BFGS. "
+    "constant: a learned constant is added to the score. RINCE's scores are taken 1 − q times, which makes them a log "
+    "ratio; at q = 1 nothing does. MMD: Gaussian kernels of bandwidth {bandwidth:.3f}."
+)
 TITLES = {"rank": "rank of the encoders", "batch_size": "batch size", "n_pairs": "number of pairs"}
 
 
@@ -35,10 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     config = Config.read(options.config, quick=options.quick, long=options.long)
     began = time.perf_counter()
-    if options.only != "process":
-        illustrate(config.illustration, options.output)
-    if options.only != "illustration":
-        process(config.process, options.output)
+    if options.compare or options.loss or options.alignment:
+        compare(config.comparison, options.loss, options.alignment, options.output)
+    else:
+        if options.only != "process":
+            illustrate(config.illustration, options.output)
+        if options.only != "illustration":
+            process(config.process, options.output)
     Console().print(f"Wrote {options.output}/ in {time.perf_counter() - began:.0f} s")
 
 
@@ -49,6 +59,14 @@ def illustrate(config: experiment_illustration.Config, output: Path) -> None:
     note = ILLUSTRATION_NOTE.format(n=config.n_pairs, seed=config.seed)
     report("Six objectives and one Gaussian", rows, output / "illustration", note)
     figure_illustration.draw(learned, Numbers.of_truth(config.C), output / "illustration.png")
+
+
+def compare(config: comparison.Config, loss: str | None, alignment: str | None, output: Path) -> None:
+    """Write comparison.csv and .md, of all losses and alignments or of one."""
+    losses = comparison.names() if loss is None else (loss,)
+    rows = comparison.compare(losses, comparison.QUADRATIC if alignment is None else (alignment,), config)
+    note = COMPARISON_NOTE.format(n=config.n_pairs, seed=config.seed, bandwidth=config.kernel.bandwidth)
+    report("The conditional of u given v that each loss learns", rows, output / "comparison", note)
 
 
 def process(config: experiment_process.Config, output: Path) -> None:
@@ -76,6 +94,9 @@ def _show(result: Result, seconds: float) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m applications.gaussians", description=__doc__)
     parser.add_argument("--only", choices=("illustration", "process"), help="one of the two experiments")
+    parser.add_argument("--compare", action="store_true", help="instead: all losses and alignments on one Gaussian")
+    parser.add_argument("--loss", choices=tuple(LOSSES), help="of the comparison, this loss only")
+    parser.add_argument("--alignment", choices=comparison.QUADRATIC, help="of the comparison, this alignment only")
     lengths = parser.add_mutually_exclusive_group()
     lengths.add_argument("--quick", action="store_true", help="few and short fits, under a minute")
     lengths.add_argument("--long", action="store_true", help="also the published setting, and ranks with large batches")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from applications.gaussians import experiment_illustration, experiment_process
+from applications.gaussians import comparison, experiment_illustration, experiment_process
 from applications.gaussians.experiment_process import Curve
 
 DEFAULT = Path(__file__).with_name("config.toml")
@@ -13,10 +13,11 @@ DEFAULT = Path(__file__).with_name("config.toml")
 
 @dataclass(frozen=True)
 class Config:
-    """How to fit both experiments."""
+    """How to fit the experiments."""
 
     illustration: experiment_illustration.Config
     process: experiment_process.Config
+    comparison: comparison.Config
 
     @classmethod
     def read(cls, path: Path = DEFAULT, *, quick: bool = False, long: bool = False) -> "Config":
@@ -28,7 +29,11 @@ class Config:
             illustration["n_pairs"] = settings["quick"]["n_pairs"]
             process["curves"] = [_shortened(curve, settings["quick"]) for curve in process["curves"]]
         process["curves"] = [Curve(**curve) for curve in process["curves"]]
-        return cls(experiment_illustration.Config(**illustration), experiment_process.Config(**process))
+        return cls(
+            experiment_illustration.Config(**illustration),
+            experiment_process.Config(**process),
+            comparison.Config(**settings["comparison"]),
+        )
 
 
 def _shortened(curve: dict[str, Any], quick: dict[str, Any]) -> dict[str, Any]:

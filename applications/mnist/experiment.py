@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import probcl as pcl
+from applications.family import ALIGNMENTS, make_loss
 from probcl.datasets import Pairs, Split
 
 N_CLASSES = 10
@@ -40,11 +41,12 @@ class Config:
 
 
 class Objective(NamedTuple):
-    """A conditional loss, and the variable over which the fitted score is to be normalised in a re-gauge."""
+    """A loss, the variable over which the fitted score is to be normalised in a re-gauge, if any, and an alignment."""
 
     name: str
-    loss: pcl.ConditionalLoss
-    over: Literal["u", "v"]
+    loss: pcl.Loss
+    over: Literal["u", "v"] | None
+    alignment: str = "inner"
 
 
 OBJECTIVES = (
@@ -52,6 +54,16 @@ OBJECTIVES = (
     Objective("label|image", pcl.ConditionalLoss(0, 2), over="v"),
     Objective("image|label", pcl.ConditionalLoss(2, 0), over="u"),
 )
+
+
+def by_name(loss: str, alignment: str) -> Objective:
+    """Return the objective of these names; the kernel on labels of the losses that need one is their equality."""
+    return Objective(loss, make_loss(loss, kernel_v=same_label), over=None, alignment=alignment)
+
+
+def same_label(labels: Tensor) -> Tensor:
+    """Return a kernel on labels, one for equal ones and else zero, of shape (n, n)."""
+    return (labels[:, None] == labels).float()
 
 
 class Fitted(NamedTuple):
@@ -71,7 +83,7 @@ def fit_objective(objective: Objective, data: Split, config: Config, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         encoder = getattr(pcl.encoders, config.encoder)(N_CLASSES, **config.encoder_arguments)
-    model = pcl.BimodalModel(encoder, pcl.encoders.Label(N_CLASSES), alignment=pcl.InnerProduct())
+    model = pcl.BimodalModel(encoder, pcl.encoders.Label(N_CLASSES), alignment=ALIGNMENTS[objective.alignment]())
     pcl.fit(
         model,
         with_shifts(data.train) if config.shifted else data.train,
@@ -86,6 +98,8 @@ def fit_objective(objective: Objective, data: Split, config: Config, seed: int) 
         seed=seed,
     )
     yield Fitted(objective.name, False, model)
+    if objective.over is None:
+        return
     prior = label_prior(data.train.v) if objective.over == "v" else pcl.EmpiricalPrior(data.train.u)
     yield Fitted(objective.name, True, model.regauged(objective.over, prior))
 

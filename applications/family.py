@@ -1,0 +1,47 @@
+"""Losses and alignments by name, for the applications that take any of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import probcl as pcl
+from probcl.divergences import Tsallis
+
+DataKernel = Callable[[Any], Any]
+
+ALIGNMENTS: dict[str, Callable[[], pcl.Alignment]] = {
+    "inner": pcl.InnerProduct,
+    "cosine": pcl.Cosine,
+    "l2": pcl.L2,
+    "potentials": pcl.WithPotentials,
+    "laplace": pcl.Laplace,
+    "sum-mixture": pcl.SumMixture,
+    "f-gaussian": pcl.FGaussian,
+}
+
+LOSSES: dict[str, Callable[..., pcl.Loss]] = {
+    "conditional": pcl.ConditionalLoss,
+    "u-given-v": lambda: pcl.ConditionalLoss(2, 0),
+    "v-given-u": lambda: pcl.ConditionalLoss(0, 2),
+    "joint": pcl.JointLoss,
+    "f-micl-kl": lambda: pcl.FMICLLoss("kl"),
+    "f-micl-js": lambda: pcl.FMICLLoss("js"),
+    "f-micl-pearson": lambda: pcl.FMICLLoss("pearson"),
+    "f-micl-squared-hellinger": lambda: pcl.FMICLLoss("squared-hellinger"),
+    "f-micl-tsallis-1.5": lambda: pcl.FMICLLoss(Tsallis(1.5)),
+    "f-micl-vincze-le-cam": lambda: pcl.FMICLLoss("vincze-le-cam"),
+    "rince-0": lambda: pcl.RINCELoss(0),
+    "rince": lambda: pcl.RINCELoss(0.5),
+    "rince-1": lambda: pcl.RINCELoss(1),
+    "sigmoid": pcl.SigmoidLoss,
+    "spectral": pcl.SpectralLoss,
+    "mmd": pcl.ConditionalMMDLoss,
+    "joint-mmd": pcl.JointMMDLoss,
+}
+NEED_KERNELS = ("mmd", "joint-mmd")
+
+
+def make_loss(name: str, kernel_u: DataKernel | None = None, kernel_v: DataKernel | None = None) -> pcl.Loss:
+    """Return the loss of this name; the kernels are for those that compare the data."""
+    if name in NEED_KERNELS:
+        return LOSSES[name](kernel_u=kernel_u, kernel_v=kernel_v)
+    return LOSSES[name]()
