@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import probcl as pcl
-from applications.family import ALIGNMENTS, LOSSES, make_loss
+from applications.family import ALIGNMENTS, EXCLUDED, LOSSES, make_loss
 from applications.gaussians.constant import PlusConstant
 from applications.gaussians.experiment_illustration import stratified_pairs
 from applications.gaussians.learned import learned_law
@@ -21,7 +21,7 @@ from probcl.losses import GaussianKernel, Identifies
 # Those whose score is quadratic in u and v, so that conditionals are Gaussian.
 QUADRATIC = ("inner", "l2", "potentials")
 # With these the limit of many pairs depends on their number, or is no exponential of the score.
-WITHOUT_POPULATION = ("sigmoid", "spectral")
+WITHOUT_POPULATION = ("sigmoid", "spectral", *EXCLUDED)
 # It leaves u|v, which the table is of, open; it is the mirror of "u-given-v".
 OPEN = ("v-given-u",)
 NO_MINIMUM, NO_CONDITIONAL, UNKNOWN = "no minimum", "no conditional", "unknown"

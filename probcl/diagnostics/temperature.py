@@ -139,7 +139,7 @@ def recalibrate(
     -----
     ProbclWarning
         If the loss falls up to the end of the search, a factor of 1000 from the old τ: the pairs are told apart
-        perfectly, or not at all.
+        perfectly, or not at all, and the old τ stays.
     """
     z_u, z_v = embed_pairs(model, u, v, minimum=2 * _FOLDS if potentials else 2)
     loss = own_direction(model) if loss is None else loss
@@ -148,16 +148,19 @@ def recalibrate(
     search = _Search(model, loss, batches)
     if search.at_end:
         warnings.warn(
-            "these pairs do not determine the temperature: the loss is lowest at an end of the search, which went as "
-            f"far as τ = {search.best.temperature.value:.3g}, because they are told apart perfectly or not at all",
+            "these pairs do not determine the temperature, and the old one stays: the loss is lowest at an end of the "
+            f"search, which went as far as τ = {search.best.temperature.value:.3g}, because they are told apart "
+            "perfectly or not at all",
             ProbclWarning,
             stacklevel=2,
         )
     search.fill_in()
-    candidates = [_changed(model, copy.deepcopy(model.temperature)), search.best]
+    unchanged = _changed(model, copy.deepcopy(model.temperature))
+    # What is best for pairs that are told apart perfectly is certainty, which one other pair would refute.
+    candidates = [unchanged, unchanged if search.at_end else search.best]
     gain = _potentials_gain(model, loss, z_u, z_v, batch_size) if potentials else None
     if gain is not None and gain > 0:
-        candidates.append(_fit_potentials(search.best, loss, batches))
+        candidates.append(_fit_potentials(candidates[1], loss, batches))
     losses = [_held_out_loss(candidate, loss, batches) for candidate in candidates]
     chosen = losses.index(min(losses))
     best = candidates[chosen]
