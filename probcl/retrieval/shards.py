@@ -71,11 +71,11 @@ def next_id_after(shards: Sequence[Source], next_id: int) -> int:
     return max(next_id, int(shards[-1].load().ids[-1]) + 1)
 
 
-def resized(shards: Iterable[Shard], size: int = SHARD_BYTES) -> Iterator[Shard]:
-    """Return the same items in shards of this many bytes of embeddings."""
+def resized(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """Return the same items in shards of `SHARD_BYTES`."""
     waiting: list[Shard] = []
     for shard in shards:
-        rows = rows_in(size, shard)
+        rows = _rows_of(shard)
         waiting.append(shard)
         if sum(map(len, waiting)) >= rows:
             *full, rest = joined(waiting).split(rows)
@@ -85,9 +85,9 @@ def resized(shards: Iterable[Shard], size: int = SHARD_BYTES) -> Iterator[Shard]
         yield joined(waiting)
 
 
-def rows_in(size: int, shard: Shard) -> int:
-    """How many items of a shard have this many bytes of embeddings."""
-    return max(1, size // (shard.embeddings.shape[1] * shard.embeddings.element_size()))
+def _rows_of(shard: Shard) -> int:
+    """How many items like a shard's make a full one."""
+    return max(1, SHARD_BYTES // (shard.embeddings.shape[1] * shard.embeddings.element_size()))
 
 
 def embedded(
