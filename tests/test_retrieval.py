@@ -1,12 +1,8 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_models import linear_model, normal, reference_scores, table_model
 
 import probcl as pcl
-import probcl.model
-from probcl import retrieval
 from probcl.retrieval import Library
 
 ALIGNMENTS = [pcl.InnerProduct(), pcl.Cosine(), pcl.L2()]
@@ -57,43 +53,6 @@ def test_scores_are_in_the_gauge_of_the_model():
     expected = normal(6, 4) - (normal(6, 4).logsumexp(1, keepdim=True) - torch.tensor(4.0).double().log())
     torch.testing.assert_close(Library(model, u=u).topk(v, k=6).values, expected.T.sort(descending=True).values)
     torch.testing.assert_close(Library(model, v=v).topk(u, k=4).values, expected.sort(descending=True).values)
-
-
-@settings(max_examples=25)
-@given(at_once=st.integers(1, 700), batch_size=st.integers(1, 70), k=st.integers(1, 60))
-def test_what_is_found_does_not_depend_on_the_chunks(at_once, batch_size, k):
-    model = linear_model(5, 4, 3)
-    whole = Library(model, u=U).topk(V, k)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "SCORES_AT_ONCE", at_once)
-        chunked = Library(model, u=U, batch_size=batch_size).topk(V, k)
-    assert torch.equal(chunked.indices, whole.indices)
-    torch.testing.assert_close(chunked.values, whole.values)
-
-
-@pytest.mark.parametrize("gauged", [False, True])
-def test_no_more_scores_are_held_at_once_than_promised(monkeypatch, gauged):
-    model, held = linear_model(5, 4, 3), []
-    if gauged:
-        model = model.regauged("v", pcl.EmpiricalPrior(V))
-
-    class Recorded(pcl.Scores):
-        def topk(self, *arguments, **options):
-            held.append(self.shape)
-            return super().topk(*arguments, **options)
-
-        def logsumexp(self, *arguments, **options):
-            held.append(self.shape)
-            return super().logsumexp(*arguments, **options)
-
-    for module in (retrieval, probcl.model):
-        monkeypatch.setattr(module, "Scores", Recorded)
-        monkeypatch.setattr(module, "SCORES_AT_ONCE", 150)
-    library = Library(model, u=U)
-    assert held == ([(16, 9), (16, 9), (16, 9), (12, 9)] if gauged else [])
-    held.clear()
-    library.topk(V)
-    assert held == [(60, 2), (60, 2), (60, 2), (60, 2), (60, 1)]
 
 
 def test_the_library_is_embedded_once_in_evaluation_mode_and_without_gradients():

@@ -67,7 +67,7 @@ def resample(
     if seed is not None and generator is not None:
         raise ValueError("give seed or generator, not both")
     if seed is not None:
-        generator = torch.Generator(conditional.logits.device).manual_seed(seed)
+        generator = torch.Generator(conditional.given.device).manual_seed(seed)
     indices = conditional.sample_index((num_samples,), generator=generator)
     values = conditional.atoms[indices.to(conditional.atoms.device)]
     return Resampled(values, indices, conditional.ess(), _count_distinct(conditional.prior.group[indices]))

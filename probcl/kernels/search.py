@@ -24,7 +24,7 @@ _LEAST_GAIN = 4
 # Columns of a block, from which draws are made by its log-sum-exp.
 BLOCK = 512
 # Rows whose tables of log-sum-exps are held at a time, and draws whose rows' scores in a block are.
-_ROWS_AT_A_TIME = 4096
+_ROWS_AT_A_TIME = 1024
 _DRAWS_AT_A_TIME = 256
 # What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
 _FLOOR = -1e30

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from probcl.checks import require_count
+from probcl.retrieval.queries import Queries
+from probcl.scores import TopK
 
 if TYPE_CHECKING:
-    from probcl.retrieval.index import Index
     from probcl.retrieval.library import Library
 
 
@@ -31,9 +32,10 @@ class Approximation:
     log_normalizer
         log Ẑ, shape (B,), in float64.
     standard_error
-        Estimate of the standard deviation of Ẑ, relative to Ẑ, shape (B,): about that of log Ẑ where it is small.
+        Estimate of the standard deviation of Ẑ, relative to Ẑ, shape (B,): about that of log Ẑ where it is small. Too
+        small where a few items that neither H nor J has would matter.
     ids
-        H and J, shape (B, k + t).
+        H and J, shape (B, k + t); −1 for items that an index did not find.
     log_weights
         Logarithms of their terms in Ẑ, shape (B, k + t); −inf for those in J that are in H.
     """
@@ -56,33 +58,23 @@ class Approximation:
 
 
 def approximate(
-    library: "Library",
-    queries: Shaped[Tensor, "B *event"],
-    k: int,
-    tail: int,
-    index: "Index | None",
-    generator: torch.Generator | None,
+    library: "Library", queries: Queries, head: TopK, tail: int, generator: torch.Generator | None
 ) -> Approximation:
-    """Return the approximation that `Library.approximate` promises."""
-    if index is not None and index.library is not library:
-        raise ValueError("index must be one of this library's, got another library's")
-    found = (library if index is None else index).topk(queries, k)
-    z = library.embed_queries(queries)
-    count = require_count("tail", tail, 2)
+    """Return the approximation that `Library.approximate` promises, with this head."""
+    count, device = require_count("tail", tail, 2), queries.z.device
     positions = torch.randint(len(library), (count,), generator=generator, device=_device(generator)).cpu()
-    drawn = library.collection.at(positions)
-    ids = drawn.ids.to(z.device).expand(len(z), -1)
-    scores = library.scores(drawn, z).matrix().double()
-    scores = scores.mT if library.dim == 0 else scores
-    again = _is_among(ids, found.indices)
-    log_tail = scores.masked_fill(again, -torch.inf) + math.log(len(library) / count)
-    log_weights = torch.cat([found.values.double(), log_tail], 1)
+    drawn = library.at(positions)
+    ids = drawn.ids.to(device).expand(len(queries), -1)
+    scores = queries.matrix(drawn).double().masked_fill(_is_among(ids, head.indices), -torch.inf)
+    log_tail = scores + math.log(len(library) / count)
+    log_weights = torch.cat([head.values.double(), log_tail], 1)
     log_normalizer = log_weights.logsumexp(1)
+    if log_normalizer.isneginf().any():
+        raise ValueError("log_prior leaves none of the items found or drawn that is possible")
     # Ẑ is a constant plus the mean of t independent terms, of which these are the shares in Ẑ.
     terms = count * (log_tail - log_normalizer[:, None]).exp()
-    return Approximation(
-        log_normalizer, terms.std(1) / math.sqrt(count), torch.cat([found.indices, ids], 1), log_weights
-    )
+    standard_error = terms.std(1) / math.sqrt(count)
+    return Approximation(log_normalizer, standard_error, torch.cat([head.indices, ids], 1), log_weights)
 
 
 def _is_among(ids: Int[Tensor, "B t"], head: Int[Tensor, "B k"]) -> Bool[Tensor, "B t"]:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from probcl.checks import describe
 from probcl.retrieval.folder import read_library, write_library
-from probcl.retrieval.shards import Shard, Source, joined, resized, without
+from probcl.retrieval.shards import Shard, Source, joined, next_id_after, resized, without
 
 
 class Collection:
@@ -34,19 +35,21 @@ class Collection:
     def __init__(
         self, record: Mapping[str, Any], path: Path | None = None, shards: Sequence[Source] = (), next_id: int = 0
     ) -> None:
-        self.record, self.path, self.next_id, self.version = dict(record), path, next_id, 0
+        # Resolved, so that a folder is known again under another name.
+        self.path = None if path is None else path.resolve()
+        self.record, self.next_id, self.version = dict(record), next_id, 0
         self.shards: list[Source] = list(shards)
 
     @classmethod
     def read(cls, path: Path, verify: bool) -> "Collection":
         """Open what is in a folder; see `probcl.retrieval.folder.read_library`."""
-        record, shards = read_library(path, verify)
+        record, shards = read_library(path.resolve(), verify)
         next_id = record.pop("next_id")
         return cls(record, path, shards, next_id)
 
     def write(self, path: Path) -> None:
         """Write a copy into a folder."""
-        write_library(path, self.record, self.shards, self.next_id)
+        write_library(path.resolve(), self.record, self.shards, self.next_id)
 
     def add(self, shards: Iterable[Shard]) -> Int[Tensor, " N"]:
         """Add items whose ids go on from `next_id`, and return these ids."""
@@ -61,9 +64,13 @@ class Collection:
 
         Raises
         ------
+        TypeError
+            If ids are not integers.
         ValueError
             If an id is not in the collection, or no item would be left.
         """
+        if ids.is_floating_point() or ids.dtype == torch.bool:
+            raise TypeError(f"ids must be integers, got {describe(ids)}")
         absent = ids[~torch.isin(ids, self.ids)]
         if len(absent):
             raise ValueError(f"ids must be of items in the library, {int(absent[0])} is of none")
@@ -74,7 +81,7 @@ class Collection:
     def _become(self, shards: Iterator[Source]) -> None:
         if self.path is None:
             self.shards = list(shards)
-            self.next_id = max(self.next_id, last_id(self.shards) + 1)
+            self.next_id = next_id_after(self.shards, self.next_id)
         else:
             files, self.next_id = write_library(self.path, self.record, shards, self.next_id)
             self.shards = list(files)
@@ -105,8 +112,3 @@ class Collection:
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
-
-
-def last_id(shards: Sequence[Source]) -> int:
-    """Return the largest id."""
-    return int(shards[-1].load().ids[-1])

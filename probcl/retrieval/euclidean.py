@@ -58,23 +58,27 @@ class Space:
         The largest offset.
     radius
         R, the largest norm of an item, its offset included.
+    width
+        How many dimensions it has.
     """
 
     by_distance: bool
     largest: float
     radius: float
+    width: int
 
     @classmethod
     def of(cls, alignment: Alignment, items: Iterable[Features]) -> "Space":
-        """Return the space for some items, of which some are given at a time. Infinite offsets do not count."""
-        base = alignment.base if isinstance(alignment, WithPotentials) else alignment
-        largest, smallest, square = -torch.inf, torch.inf, 0.0
+        """Return the space for items with finite offsets, of which some are given at a time."""
+        while isinstance(alignment, WithPotentials):
+            alignment = alignment.base
+        by_distance = isinstance(alignment, L2)
+        largest, smallest, square, width = -torch.inf, torch.inf, 0.0, 0
         for vectors, offset in items:
-            offset = offset[offset.isfinite()]
-            if len(offset):
-                largest, smallest = max(largest, float(offset.max())), min(smallest, float(offset.min()))
+            largest, smallest = max(largest, float(offset.max())), min(smallest, float(offset.min()))
             square = max(square, float(vectors.double().square().sum(1).max()))
-        return cls(isinstance(base, L2), largest, (square + (largest - smallest) ** 2) ** 0.5)
+            width = vectors.shape[1] + (1 if by_distance else 2)
+        return cls(by_distance, largest, (square + (largest - smallest) ** 2) ** 0.5, width)
 
     def items(self, items: Features) -> Float[Tensor, "n q"]:
         """Map items, with finite offsets."""

@@ -18,10 +18,11 @@ from safetensors.torch import save as pack
 from torch import nn
 
 from probcl.errors import CheckpointError
-from probcl.retrieval.shards import Shard, Source
-from probcl.serialization import to_config, write_atomically
+from probcl.retrieval.shards import Shard, Source, next_id_after
+from probcl.serialization import remove_stale_temporaries, to_config, write_atomically
 
-KIND, FORMAT_VERSION, MANIFEST = "probcl library", 1, "library.json"
+KIND, FORMAT_VERSION = "probcl library", 1
+MANIFEST, SHARDS = "library.json", "shard-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class ShardFile:
             with safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             shard = Shard(tensors["embeddings"], tensors["ids"], tensors.get("log_prior"))
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{self.path} is missing: if another process changed the library, open it anew"
+            ) from error
         except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
             raise CheckpointError(f"{self.path} is damaged or not a shard of a library: {error}") from error
         if len(shard) != self.rows or len(shard.embeddings) != self.rows:
@@ -87,7 +92,7 @@ def write_library(
             if not (isinstance(shard, ShardFile) and shard.path.parent == folder):
                 shard = _write_shard(folder, shard.load())
             files.append(shard)
-        next_id = max(next_id, int(files[-1].load().ids[-1]) + 1)
+        next_id = next_id_after(files, next_id)
         entries = [asdict(file) | {"path": file.path.name} for file in files]
         manifest = {"kind": KIND, "format_version": FORMAT_VERSION, **record, "next_id": next_id, "shards": entries}
         manifest["sha256"] = _digest_of_json(manifest)
@@ -100,20 +105,22 @@ def write_library(
 def _write_shard(folder: Path, shard: Shard) -> ShardFile:
     named = {"embeddings": shard.embeddings, "ids": shard.ids, "log_prior": shard.log_prior}
     content = pack({name: part.detach().cpu().contiguous() for name, part in named.items() if part is not None})
-    path = folder / f"shard-{secrets.token_hex(8)}.safetensors"
+    path = folder / SHARDS.replace("*", secrets.token_hex(8))
     write_atomically(path, content)
     return ShardFile(path, len(shard), len(content), hashlib.sha256(content).hexdigest())
 
 
 def _remove_unlisted(folder: Path) -> None:
-    """Remove the shards that are not, or no longer, part of the library."""
+    """Remove the shards that are not, or no longer, part of the library; none if that cannot be told."""
+    manifest = folder / MANIFEST
     try:
-        listed = {entry["path"] for entry in json.loads((folder / MANIFEST).read_bytes())["shards"]}
+        listed = {entry["path"] for entry in json.loads(manifest.read_bytes())["shards"]} if manifest.exists() else {}
     except (OSError, ValueError, KeyError, TypeError):
-        listed = set()
-    for path in folder.glob("shard-*.safetensors"):
+        return
+    for path in folder.glob(SHARDS):
         if path.name not in listed:
             path.unlink(missing_ok=True)
+    remove_stale_temporaries(folder / SHARDS)
 
 
 def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[ShardFile]]:
@@ -130,7 +137,7 @@ def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[Sha
     try:
         manifest = json.loads(path.read_bytes())
         kind, version, digest = (manifest.pop(name, None) for name in ("kind", "format_version", "sha256"))
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if kind != KIND:
         raise CheckpointError(f"{path} is not of a {KIND}: it says {kind!r}")

@@ -1,6 +1,7 @@
 """`Index`: approximate search of a library with faiss."""
 
 import importlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from probcl.checks import require_count
 from probcl.retrieval.euclidean import Features, Space, features
+from probcl.retrieval.queries import Queries
 from probcl.scores import TopK
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Items to learn the cells of an IVF index from, for each cell: faiss warns below 39 and uses at most 256.
 _TRAINING_ITEMS = 64
+# Items whose exact scores are computed at a time.
+_ITEMS_AT_A_TIME = 2**16
 
 
 class Index:
@@ -28,7 +32,7 @@ class Index:
     Parameters
     ----------
     library
-        What to search. Once items are added or removed, the index is of no more use.
+        What to search. Once items are added or removed, or the temperature changes, build the index anew.
     kind
         ``"ivf"``: items in cells, of which those nearest to a query are searched; ``"hnsw"``: a graph to walk on.
     nlist
@@ -67,24 +71,32 @@ class Index:
     ) -> None:
         faiss = _faiss()
         self.library, self.kind = library, kind
-        self._version = library.collection.version
+        self._built_for = self._state()
+        positions = [positions for _, positions in self._features()]
+        if not positions:
+            raise ValueError("log_prior leaves no item that is possible")
+        self._positions = torch.cat(positions)
         self._space = Space.of(library.model.alignment, (some for some, _ in self._features()))
-        self._positions = torch.cat([positions for _, positions in self._features()])
-        width = self._space.items(next(self._features())[0]).shape[1]
         if kind == "ivf":
-            cells = max(1, min(round(4 * len(self) ** 0.5), len(self) // _TRAINING_ITEMS))
-            cells = cells if nlist is None else require_count("nlist", nlist)
-            self._faiss = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells)
+            cells = self._cells(nlist)
+            self._faiss = faiss.IndexIVFFlat(faiss.IndexFlatL2(self._space.width), self._space.width, cells)
             self._faiss.nprobe = require_count("nprobe", nprobe)
             self._faiss.train(self._training_items(cells))
         elif kind == "hnsw":
-            self._faiss = faiss.IndexHNSWFlat(width, require_count("m", m, 2))
+            self._faiss = faiss.IndexHNSWFlat(self._space.width, require_count("m", m, 2))
             self._faiss.hnsw.efConstruction = require_count("ef_construction", ef_construction)
             self._faiss.hnsw.efSearch = require_count("ef_search", ef_search)
         else:
             raise ValueError(f"kind must be 'ivf' or 'hnsw', got {kind!r}")
         for some, _ in self._features():
             self._faiss.add(_array(self._space.items(some)))
+
+    def _cells(self, nlist: int | None) -> int:
+        if nlist is None:
+            return max(1, min(round(4 * len(self) ** 0.5), len(self) // _TRAINING_ITEMS))
+        if require_count("nlist", nlist) > len(self):
+            raise ValueError(f"nlist must be at most the {len(self)} items of the index, got {nlist}")
+        return nlist
 
     def topk(self, queries: Shaped[Tensor, "B *event"], k: int = 5) -> TopK:
         """Return most of the `k` items with the largest scores for each query, best first.
@@ -94,54 +106,62 @@ class Index:
         Raises
         ------
         ValueError
-            If the library has changed, `k` is larger than the number of items, or the queries are not finite.
+            If the library or the model's temperature has changed, `k` is larger than the number of items, or the
+            queries are not finite.
         """
-        z = self.library.embed_queries(queries)
-        positions = self.positions(z, k)
-        found = self.library.collection.at(positions.clamp(min=0).flatten())
-        values = self.library.matched_scores(found, z.repeat_interleave(k, 0)).view(positions.shape)
-        ids = found.ids.to(z.device).view(positions.shape)
-        missing = positions.to(z.device) < 0
-        best = values.masked_fill(missing, -torch.inf).sort(dim=1, descending=True)
-        return TopK(best.values, ids.masked_fill(missing, -1).gather(1, best.indices))
+        return self.search(self.library.embed_queries(queries), k)
 
-    def positions(self, z: Float[Tensor, "B d"], k: int) -> Int[Tensor, "B k"]:
-        """Return positions in the collection of what is nearest to embedded queries, −1 where nothing was found."""
-        if self._version != self.library.collection.version:
-            raise ValueError("items were added to the library, or removed, since the index was built: build it anew")
+    def search(self, queries: Queries, k: int) -> TopK:
+        """Return most of the `k` best items for embedded queries, as `topk` does."""
+        if self._built_for != self._state():
+            raise ValueError("the library or the temperature has changed since the index was built: build it anew")
         if require_count("k", k) > len(self):
             raise ValueError(f"k must be at most the {len(self)} items of the index, got {k}")
-        queries = self._space.queries(features(self.library.model.alignment, z))
-        _, found = self._faiss.search(_array(queries), k)
-        found = torch.from_numpy(found)
-        return torch.where(found < 0, -1, self._positions[found.clamp(min=0)])
+        parts = [self._search(few, k) for few in queries.split(max(1, _ITEMS_AT_A_TIME // k))]
+        return TopK(torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts]))
+
+    def _search(self, queries: Queries, k: int) -> TopK:
+        points = self._space.queries(features(self.library.model.alignment, queries.z))
+        _, nearest = self._faiss.search(_array(points), k)
+        positions = torch.from_numpy(nearest)
+        found = self.library.at(self._positions[positions.clamp(min=0).flatten()])
+        of_item = torch.arange(len(queries), device=queries.z.device).repeat_interleave(k)
+        missing = positions.to(queries.z.device) < 0
+        values = queries.at(of_item).matched(found).view(missing.shape).masked_fill(missing, -torch.inf)
+        ids = found.ids.to(values.device).view(missing.shape).masked_fill(missing, -1)
+        best = values.sort(dim=1, descending=True)
+        return TopK(best.values, ids.gather(1, best.indices))
 
     def recall_at_k(self, queries: Shaped[Tensor, "B *event"], k: int = 10) -> float:
         """Return which fraction of the exact `k` best items the index finds, in [0, 1], averaged over queries."""
-        exact, found = self.library.topk(queries, k).indices, self.topk(queries, k).indices
+        embedded = self.library.embed_queries(queries)
+        exact, found = self.library.search(embedded, k).indices, self.search(embedded, k).indices
         return float((exact[:, :, None] == found[:, None, :]).any(2).double().mean())
+
+    def _state(self) -> tuple[int, float]:
+        """Return what the distances depend on."""
+        return self.library.collection.version, self.library.model.temperature.value
 
     def _features(self) -> Iterator[tuple[Features, Int[Tensor, " n"]]]:
         """Features and positions of the items that can be found at all, some at a time."""
-        first = 0
-        model = self.library.model
-        for shard in self.library.collection:
-            of_shard = features(model.alignment, shard.embeddings)
-            bias = self.library.bias(shard)
-            offset = of_shard.offset if bias is None else of_shard.offset + bias * model.temperature()
+        first, model = 0, self.library.model
+        for shard in self.library.shards():
+            vectors, offset = features(model.alignment, shard.embeddings)
+            if shard.log_prior is not None:
+                offset = offset + shard.log_prior.to(offset) * model.temperature.value
             possible = offset.isfinite().nonzero()[:, 0]
             if len(possible):
-                yield Features(of_shard.vectors[possible], offset[possible]), first + possible.cpu()
+                yield Features(vectors[possible], offset[possible]), first + possible.cpu()
             first += len(shard)
 
     def _training_items(self, cells: int) -> np.ndarray:
-        """Return a sample of the items."""
+        """Return a sample of the items, those of each shard in proportion."""
         share = min(1.0, _TRAINING_ITEMS * cells / len(self))
         generator = torch.Generator().manual_seed(0)
         parts = []
-        for some, positions in self._features():
-            chosen = torch.randperm(len(positions), generator=generator)[: -int(-share * len(positions) // 1)]
-            parts.append(self._space.items(Features(some.vectors[chosen], some.offset[chosen])))
+        for (vectors, offset), _ in self._features():
+            chosen = torch.randperm(len(offset), generator=generator)[: math.ceil(share * len(offset))]
+            parts.append(self._space.items(Features(vectors[chosen], offset[chosen])))
         return _array(torch.cat(parts))
 
     def __len__(self) -> int:

@@ -1,5 +1,7 @@
 """`Library`: the items of one modality, embedded once, to be searched with queries of the other."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,13 +12,13 @@ from torch import Tensor
 from probcl.checks import describe, require_count, require_finite, require_tensor
 from probcl.errors import CheckpointError
 from probcl.gauge import Side
-from probcl.kernels.base import Dim
 from probcl.model import BimodalModel
 from probcl.retrieval import streaming
 from probcl.retrieval.collection import Collection
 from probcl.retrieval.folder import MANIFEST, fingerprint
+from probcl.retrieval.queries import Queries
 from probcl.retrieval.shards import Items, Shard, embedded
-from probcl.scores import Method, Scores, TopK, sum_present
+from probcl.scores import Scores, TopK, sum_present
 
 if TYPE_CHECKING:
     from probcl.retrieval.approximation import Approximation
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 class Library:
     """Items of one modality, embedded once, to be searched with queries of the other.
 
-    Everything is computed a shard (8 MB of embeddings) at a time. An item has an id: its place, from 0, in the order in
-    which items were ever added. Ids do not change when other items are removed, and none is given twice.
+    Everything is computed a shard (16 MB of embeddings) at a time. An item has an id: its place, from 0, in the order
+    in which items were ever added. Ids do not change when other items are removed, and none is given twice.
 
     Parameters
     ----------
@@ -121,8 +123,6 @@ class Library:
         model
             A model with the encoder that embedded the items. The rest of it may have changed: the other encoder, the
             temperature, the gauge.
-        batch_size
-            How many items or queries to encode at a time.
         verify
             Whether to read all files and compare them with their digests. Lengths are compared in any case.
 
@@ -160,13 +160,12 @@ class Library:
         Raises
         ------
         ValueError
-            As for the class, and if the encoder has been trained on since it embedded the first items.
+            As for the class, and if the encoder has changed since it embedded the first items.
         """
         self._require_encoder("what is in the library")
-        first = self.collection.next_id
-        shards = embedded(self.side, items, self._embed_items, log_prior, self.batch_size, first)
         self._gauge_bias = None
-        return self.collection.add(shards)
+        first = self.collection.next_id
+        return self.collection.add(embedded(self.side, items, self._embed_items, log_prior, self.batch_size, first))
 
     def remove(self, ids: Int[Tensor, " k"]) -> None:
         """Remove items.
@@ -214,27 +213,30 @@ class Library:
         ValueError
             If `k` is larger than the library, there are no queries or they are not finite, or scores overflow.
         """
-        if require_count("k", k) > len(self):
-            raise ValueError(f"k must be at most the {len(self)} items of the library, got {k}")
-        return streaming.topk(self.collection, self.scores, self.embed_queries(queries), self.dim, k)
+        return self.search(self.embed_queries(queries), k)
 
     def log_normalizer(self, queries: Shaped[Tensor, "B *event"]) -> Float[Tensor, " B"]:
         """Return log Σ_j e^{s_j + φ_j} over all items j for each query, in float64; φ = 0 without `log_prior`.
 
         With weights e^φ that sum to one this is the log Z(v) of ν(u|v) = e^{s(u, v)} μ(u) / Z(v).
         """
-        return streaming.log_normalizer(self.collection, self.scores, self.embed_queries(queries), self.dim)
+        return streaming.log_normalizer(self.shards(), self.embed_queries(queries))
 
     def sample(
         self, queries: Shaped[Tensor, "B *event"], num_samples: int = 1, *, generator: torch.Generator | None = None
     ) -> Int[Tensor, "num_samples B"]:
         """Draw ids of items, exactly, from ν(·|query): with probabilities proportional to e^{s_j + φ_j}.
 
-        One pass over the library finds its parts' log-sum-exps, and a second look is taken at those parts that draws
-        come from.
+        One pass over the library for every 1,024 queries finds the log-sum-exps of its parts, and a second look is
+        taken at those parts that draws come from.
+
+        Raises
+        ------
+        ValueError
+            As `topk` does, and if `log_prior` leaves no item that is possible.
         """
-        z, count = self.embed_queries(queries), require_count("num_samples", num_samples)
-        return streaming.sample(self.collection, self.scores, z, self.dim, count, generator)
+        embedded, count = self.embed_queries(queries), require_count("num_samples", num_samples)
+        return streaming.sample(self.shards, len(self), embedded, count, generator)
 
     def approximate(
         self,
@@ -251,67 +253,67 @@ class Library:
         ----------
         queries
             Shape (B, *event_shape).
-        k
-            How many of the most probable items to find.
-        tail
-            How many items to draw, uniformly and with replacement, the same for all queries.
+        k, tail
+            How many of the most probable items to find, and how many of all to draw, uniformly and with replacement.
         index
             Where to find the most probable items; in the library, exactly, by default.
         generator
-            For the draws of the tail.
+            For the draws.
         """
         from probcl.retrieval.approximation import approximate
 
-        return approximate(self, queries, k, tail, index, generator)
+        if index is not None and index.library is not self:
+            raise ValueError("index must be one of this library's, got another library's")
+        embedded = self.embed_queries(queries)
+        head = (self if index is None else index).search(embedded, k)
+        return approximate(self, embedded, head, tail, generator)
 
     def index(self, kind: Literal["ivf", "hnsw"] = "ivf", **settings: Any) -> "Index":
-        """Build an index for approximate search with faiss (``pip install "probcl[faiss]"``).
-
-        Parameters and errors are those of `Index`.
-        """
+        """Build an `Index` with these settings for approximate search (``pip install "probcl[faiss]"``)."""
         from probcl.retrieval.index import Index
 
         return Index(self, kind, **settings)
 
-    @property
-    def dim(self) -> Dim:
-        """The axis of the scores along which the items run."""
-        return 0 if self.side == "u" else 1
-
-    @torch.no_grad()
-    def scores(self, shard: Shard, z: Float[Tensor, "B d"], method: Method = "auto") -> Scores:
-        """Return the scores of a shard's items, along `dim`, with embedded queries."""
-        model, other = self.model, _other(self.side)
-        items, bias, given = shard.embeddings.to(z.device), self.bias(shard), model.gauge_bias(other, z)
-        bias = None if bias is None else bias.to(z.device)
-        if self.side == "u":
-            return Scores(items, z, model.alignment, model.temperature(), method, bias_u=bias, bias_v=given)
-        return Scores(z, items, model.alignment, model.temperature(), method, bias_u=given, bias_v=bias)
-
-    def matched_scores(self, items: Shard, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Return the scores of each item with one embedded query."""
-        return self.scores(items, z).diagonal()
-
-    @torch.no_grad()
-    def bias(self, shard: Shard) -> Float[Tensor, " n"] | None:
-        """Return what log-prior and gauge add to the scores of each item, or None if nothing."""
-        gauge = self.model.gauge
-        if gauge is None or gauge.over == self.side:
-            return shard.log_prior
-        if self._gauge_bias is None:
-            self._gauge_bias = shard.embeddings.new_zeros(self.collection.next_id)
-            for some in self.collection:
-                bias = self.model.gauge_bias(self.side, some.embeddings)
-                assert bias is not None
-                self._gauge_bias[some.ids] = bias
-        return sum_present(shard.log_prior, self._gauge_bias[shard.ids])
-
-    def embed_queries(self, queries: Shaped[Tensor, "B *event"]) -> Float[Tensor, "B d"]:
+    def embed_queries(self, queries: Shaped[Tensor, "B *event"]) -> Queries:
         """Embed queries, of the other modality."""
         require_finite("queries", require_tensor("queries", queries))
         if queries.ndim == 0 or len(queries) == 0:
             raise ValueError(f"queries must have at least one entry along their first axis, got {describe(queries)}")
-        return self._embed(_other(self.side), queries)
+        other: Side = "v" if self.side == "u" else "u"
+        z = self._embed(other, queries)
+        with torch.no_grad():
+            return Queries(self.model, self.side, z, self.model.gauge_bias(other, z))
+
+    def search(self, queries: Queries, k: int) -> TopK:
+        """Return the `k` best items for embedded queries, as `topk` does."""
+        if require_count("k", k) > len(self):
+            raise ValueError(f"k must be at most the {len(self)} items of the library, got {k}")
+        return streaming.topk(self.shards(), queries, k)
+
+    def shards(self) -> Iterator[Shard]:
+        """Return the items a shard at a time, with a log-prior that includes the gauge."""
+        return map(self._in_gauge, self.collection)
+
+    def at(self, positions: Int[Tensor, " k"]) -> Shard:
+        """Return the items at these positions in `ids`, with a log-prior that includes the gauge."""
+        return self._in_gauge(self.collection.at(positions))
+
+    def _in_gauge(self, shard: Shard) -> Shard:
+        gauge = self.model.gauge
+        if gauge is None or gauge.over == self.side:
+            return shard
+        if self._gauge_bias is None:
+            self._gauge_bias = self._gauge_biases()
+        log_prior = None if shard.log_prior is None else shard.log_prior.to(self._gauge_bias)
+        return replace(shard, log_prior=sum_present(log_prior, self._gauge_bias[shard.ids]))
+
+    @torch.no_grad()
+    def _gauge_biases(self) -> Float[Tensor, " next_id"]:
+        """Return what the gauge adds to the scores of each item, by id; 0 for ids of no item."""
+        device = self.model.device
+        biases = [self.model.gauge_bias(self.side, shard.embeddings.to(device)) for shard in self.collection]
+        found = torch.cat([bias for bias in biases if bias is not None])
+        return found.new_zeros(self.collection.next_id).index_copy(0, self.ids.to(device), found)
 
     def _embed(self, side: Side, values: Shaped[Tensor, "n *event"]) -> Float[Tensor, "n d"]:
         embed = self.model.embed_u if side == "u" else self.model.embed_v
@@ -327,11 +329,10 @@ class Library:
         return len(self.collection)
 
     def __repr__(self) -> str:
-        first = next(iter(self.collection))
-        weighted = any(shard.log_prior is not None for shard in self.collection)
-        prior = ", with log_prior" if weighted else ""
+        width = next(iter(self.collection)).embeddings.shape[1]
+        prior = ", with log_prior" if any(shard.log_prior is not None for shard in self.collection) else ""
         place = "" if self.collection.path is None else f", in {self.collection.path}"
-        return f"Library({len(self)} items of {self.side}, width {first.embeddings.shape[1]}{prior}{place})"
+        return f"Library({len(self)} items of {self.side}, width {width}{prior}{place})"
 
 
 def _one_of(u: Items | None, v: Items | None) -> tuple[Side, Items]:
@@ -340,10 +341,6 @@ def _one_of(u: Items | None, v: Items | None) -> tuple[Side, Items]:
     if v is not None and u is None:
         return "v", v
     raise ValueError(f"give the items as either u or v, got {'neither' if u is None else 'both'}")
-
-
-def _other(side: Side) -> Side:
-    return "v" if side == "u" else "u"
 
 
 def _record(model: BimodalModel, side: Side) -> dict[str, Any]:

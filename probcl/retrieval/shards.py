@@ -1,6 +1,6 @@
 """The pieces of a library: some items' embeddings, ids and log-priors."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,11 +66,16 @@ def joined(shards: Iterable[Shard]) -> Shard:
     return Shard(embeddings, ids, log_prior)
 
 
-def resized(shards: Iterable[Shard], size: int = SHARD_BYTES) -> Iterator[Shard]:
-    """Return the same items in shards of this many bytes of embeddings."""
+def next_id_after(shards: Sequence[Source], next_id: int) -> int:
+    """Return the id of the next item, which is past the last one's and no smaller than it was."""
+    return max(next_id, int(shards[-1].load().ids[-1]) + 1)
+
+
+def resized(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """Return the same items in shards of `SHARD_BYTES`."""
     waiting: list[Shard] = []
     for shard in shards:
-        rows = rows_in(size, shard)
+        rows = _rows_of(shard)
         waiting.append(shard)
         if sum(map(len, waiting)) >= rows:
             *full, rest = joined(waiting).split(rows)
@@ -80,9 +85,9 @@ def resized(shards: Iterable[Shard], size: int = SHARD_BYTES) -> Iterator[Shard]
         yield joined(waiting)
 
 
-def rows_in(size: int, shard: Shard) -> int:
-    """How many items of a shard have this many bytes of embeddings."""
-    return max(1, size // (shard.embeddings.shape[1] * shard.embeddings.element_size()))
+def _rows_of(shard: Shard) -> int:
+    """How many items like a shard's make a full one."""
+    return max(1, SHARD_BYTES // (shard.embeddings.shape[1] * shard.embeddings.element_size()))
 
 
 def embedded(
@@ -97,16 +102,19 @@ def embedded(
     log_prior = None if log_prior is None else _require_log_prior(log_prior, _length(items))
     start = 0
     for batch in _batches(name, items, batch_size):
+        stop = start + len(batch)
+        if log_prior is not None and stop > len(log_prior):
+            raise _wrong_length(log_prior, f"{stop} or more")
         z = embed(batch)
-        stop = start + len(z)
-        # Copied, so that a shard in memory keeps no larger tensor alive.
-        of_batch = None if log_prior is None else log_prior[start:stop].to(z, copy=True)
+        # Copied, so that a shard in memory keeps no larger tensor alive; in half precision it would lose its digits.
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        of_batch = None if log_prior is None else log_prior[start:stop].to(z.device, dtype, copy=True)
         yield Shard(z, torch.arange(first_id + start, first_id + stop), of_batch)
         start = stop
     if start == 0:
         raise ValueError(f"{name} must have at least one batch of items, got none")
     if log_prior is not None and len(log_prior) != start:
-        raise ValueError(f"log_prior must have shape ({start},), one for each item, got {describe(log_prior)}")
+        raise _wrong_length(log_prior, start)
 
 
 def _batches(name: str, items: Items, batch_size: int) -> Iterator[Tensor]:
@@ -130,11 +138,14 @@ def _length(items: Items) -> int | None:
 def _require_log_prior(log_prior: object, length: int | None) -> Tensor:
     tensor = require_tensor("log_prior", log_prior)
     if tensor.ndim != 1 or (length is not None and len(tensor) != length):
-        expected = "N" if length is None else length
-        raise ValueError(f"log_prior must have shape ({expected},), one for each item, got {describe(tensor)}")
+        raise _wrong_length(tensor, "N" if length is None else length)
     if (tensor.isnan() | (tensor == torch.inf)).any():
         raise ValueError("log_prior must be finite or −inf, got NaN or +inf")
     return tensor
+
+
+def _wrong_length(log_prior: Tensor, items: int | str) -> ValueError:
+    return ValueError(f"log_prior must have shape ({items},), one for each item, got {describe(log_prior)}")
 
 
 def without(shards: Iterable[Source], ids: Int[Tensor, " k"]) -> Iterator[Source | Shard]:
