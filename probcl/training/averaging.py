@@ -39,11 +39,7 @@ class AverageWeights(Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, Real):
-            raise TypeError(f"decay must be a number, got {describe(decay)}")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
+        self.decay = _require_decay(decay)
 
     def on_fit_start(self, state: FitState) -> None:
         self.average = AveragedModel(state.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
@@ -54,3 +50,11 @@ class AverageWeights(Callback):
     def on_fit_end(self, state: FitState) -> None:
         if self.average.n_averaged > 0:
             state.model.load_state_dict(self.average.module.state_dict())
+
+
+def _require_decay(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"decay must be a number, got {describe(value)}")
+    if not 0 <= float(value) < 1:
+        raise ValueError(f"decay must be in [0, 1), got {value}")
+    return float(value)
