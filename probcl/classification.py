@@ -16,7 +16,7 @@ from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
 from probcl.checks import describe, require_count, require_finite, require_positive, require_tensor
 from probcl.errors import ProbclWarning
 from probcl.losses import Identifies
-from probcl.model import BimodalModel
+from probcl.model import BimodalModel, require_model
 from probcl.priors import EmpiricalPrior
 
 # Of the mean negative log-likelihood of standardised features, whose gradient starts at order one.
@@ -103,7 +103,7 @@ def zero_shot(
     Raises
     ------
     TypeError
-        If `labels` is not a tensor.
+        If `model` is not a `BimodalModel`, or `labels` is not a tensor.
     ValueError
         If there are no labels, they are not finite, or `prior` is negative, not finite, all zero or of another length.
 
@@ -120,6 +120,7 @@ def zero_shot(
     >>> zero_shot(model, labels=torch.arange(2))(torch.tensor([[1.0, 0.0]]))
     tensor([[0.7311, 0.2689]])
     """
+    require_model(model)
     try:
         classes = EmpiricalPrior(labels, prior)
     except (TypeError, ValueError) as error:
@@ -180,7 +181,8 @@ def fine_tune(
     Raises
     ------
     TypeError
-        If an argument is not a tensor, classes are not integers, or the alignment is none of those above.
+        If `model` is not a `BimodalModel`, examples are not tensors, classes are not integers, or the alignment is none
+        of those above.
     ValueError
         If examples and classes differ in number, are not finite, a class below the largest has no example, there are
         fewer than two classes, or `ridge` is not positive.
@@ -190,6 +192,7 @@ def fine_tune(
     ProbclWarning
         If `max_iter` was too small.
     """
+    require_model(model)
     require_positive("ridge", ridge)
     require_count("max_iter", max_iter)
     alignment, temperature = _linear(model.alignment), model.temperature.value

@@ -23,6 +23,7 @@ from probcl.serialization import (
     from_config,
     load_weights,
     read_archive,
+    require_path,
     to_config,
     write_archive,
     write_atomically,
@@ -94,10 +95,22 @@ class BimodalModel(nn.Module):
 
     def forward(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
         """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters."""
-        return self.scores_of_embeddings(self.encoder_u(u), self.encoder_v(v))
+        embeddings = (
+            embed(encoder, require_tensor(name, values), f"encoder_{name}", name)
+            for encoder, name, values in ((self.encoder_u, "u", u), (self.encoder_v, "v", v))
+        )
+        return self.scores_of_embeddings(*embeddings)
 
     def scores(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
-        """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters."""
+        """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters.
+
+        Raises
+        ------
+        TypeError
+            If `u` or `v` is not a tensor.
+        ValueError
+            If its encoder cannot take it, as where the two were exchanged.
+        """
         return self(u, v)
 
     def log_ratio(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Float[Tensor, " n"]:
@@ -202,8 +215,13 @@ class BimodalModel(nn.Module):
         """Save into a directory: ``model.safetensors``, which holds everything, and ``config.json`` for people to read.
 
         An existing save is replaced atomically: a reader, or a later run after a crash, finds the old model or the new.
+
+        Raises
+        ------
+        TypeError
+            If `directory` is not a path.
         """
-        directory = Path(directory)
+        directory = require_path("directory", directory)
         record = self._record()
         write_archive(directory / WEIGHTS_FILE, KIND, self.state_dict(), record)
         write_atomically(directory / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
@@ -252,7 +270,7 @@ class BimodalModel(nn.Module):
         ProbclWarning
             If ``config.json`` is not the copy of what was loaded.
         """
-        path = Path(directory) / WEIGHTS_FILE
+        path = require_path("directory", directory) / WEIGHTS_FILE
         tensors, record = read_archive(path, KIND)
         try:
             if encoder_u is None:
@@ -280,6 +298,13 @@ class BimodalModel(nn.Module):
         load_weights(model, tensors, path)
         _compare_config(path.with_name(CONFIG_FILE), record)
         return model
+
+
+def require_model(model: object) -> BimodalModel:
+    """Return `model` if it is a `BimodalModel`; raise `TypeError` otherwise."""
+    if not isinstance(model, BimodalModel):
+        raise TypeError(f"model must be a BimodalModel, got {describe(model)}")
+    return model
 
 
 def _compare_config(path: Path, record: dict[str, Any]) -> None:

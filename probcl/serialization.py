@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
 from torch import Tensor, nn
 
+from probcl.checks import describe
 from probcl.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -126,6 +127,13 @@ def _from_json(value: Any, role: str) -> Any:
     if value.keys() == {"class", "arguments"}:
         return from_config(value, role)
     return {key: _from_json(item, role) for key, item in value.items()}
+
+
+def require_path(name: str, value: object) -> Path:
+    """Return `value` as a path if it is one or its name; raise `TypeError` otherwise."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or its name, got {describe(value)}")
+    return Path(value)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """The application of simulation-based inference: it writes what it promises, and its parts do what they say."""
 
-import copy
 import csv
 import math
 
@@ -11,7 +10,6 @@ from tilted_cases import target_of
 
 import probcl as pcl
 from applications.inference.__main__ import CONFIG, main
-from applications.inference.averaging import AverageWeights
 from applications.inference.encoder import encoder
 from applications.inference.experiment import SIMULATORS, Config, mean_c2st
 from probcl.samplers import TemperedSMC
@@ -69,25 +67,6 @@ def test_a_model_with_waves_survives_saving(tmp_path):
     model = pcl.BimodalModel(*(encoder(data, n_waves=4, hidden=(8,), frequency=2.0) for _ in range(2)))
     model.save(tmp_path / "model")
     assert torch.equal(pcl.BimodalModel.load(tmp_path / "model").log_ratio(data, data), model.log_ratio(data, data))
-
-
-def test_averaged_weights_are_the_exponential_average_of_the_steps():
-    class Remember(pcl.Callback):
-        def __init__(self) -> None:
-            self.weights: list[torch.Tensor] = []
-
-        def on_step_end(self, state: pcl.FitState) -> None:
-            self.weights.append(state.model.encoder_u.weight.detach().clone())
-
-    u = torch.randn(64, 3)
-    model = pcl.BimodalModel(pcl.encoders.Linear(3, 2), pcl.encoders.Linear(3, 2))
-    seen = Remember()
-    pcl.fit(model, (u, 0.5 * u), epochs=3, batch_size=16, lr=0.05, callbacks=[seen, AverageWeights(0.7)])
-    expected = copy.deepcopy(seen.weights[0])  # the average begins with the first step
-    for weight in seen.weights[1:]:
-        expected = 0.7 * expected + 0.3 * weight
-    torch.testing.assert_close(model.encoder_u.weight.detach(), expected)
-    assert not torch.equal(model.encoder_u.weight, seen.weights[-1])
 
 
 @pytest.mark.parametrize("name", SIMULATORS)

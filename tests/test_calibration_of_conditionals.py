@@ -8,12 +8,15 @@ import pytest
 import torch
 from score_cases import gaussian_model, gaussian_pairs
 from small_models import normal, seeded
+from test_information import one_token, whitened_errors
 from tilted_cases import F64, LinearGaussian, standard_normal, target_of
 from torch import Tensor
 from torch.distributions import Distribution
 
 import probcl as pcl
+from probcl.datasets import GaussianProcessPairs
 from probcl.diagnostics import coverage, sbc
+from probcl.information import GaussianConditionalLoss, Information, QuadraticFeatures
 from probcl.samplers import ImportanceResampling, Sampler, TemperedSMC
 
 LEVEL, TOLERANCE, SMALLEST_P_VALUE = 0.95, 0.02, 0.01
@@ -101,11 +104,76 @@ def test_samplers_are_calibrated_where_the_likelihood_is_known(shape: str, name:
 def test_the_exact_gaussian_route_is_calibrated() -> None:
     u, v = gaussian_pairs(4000, seed=8)
     prior = pcl.GaussianPrior(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
-    posterior = gaussian_model().u_given_v(prior).condition(v)
+    assert_posterior_calibrated(gaussian_model().u_given_v(prior).condition(v), u)
+
+
+def assert_posterior_calibrated(posterior: pcl.conditional.GaussianConditional, truth: Tensor) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(9)
         draws = posterior.sample((199,))
-    assert_calibrated(coverage(draws, u, log_prob=posterior.log_prob, seed=0), sbc(draws, u, seed=0))
+    assert_calibrated(coverage(draws, truth, log_prob=posterior.log_prob, seed=0), sbc(draws, truth, seed=0))
+
+
+PROCESS = GaussianProcessPairs()
+N_U, N_V = PROCESS.n_u, PROCESS.n_v
+
+
+def process_prior(dtype: torch.dtype = F64) -> pcl.GaussianPrior:
+    return pcl.GaussianPrior(torch.zeros(N_U, dtype=dtype), PROCESS.covariance()[:N_U, :N_U].to(dtype))
+
+
+def linear_encoders() -> pcl.BimodalModel:
+    """The closed form of the L2 alignment at full rank, which is the true conditional of u (THEORY §4)."""
+    best = pcl.gaussian.optimum(PROCESS.covariance(), N_U, N_V, alignment="l2", loss="u|v")
+    model = pcl.BimodalModel(pcl.encoders.Linear(N_U, N_V), pcl.encoders.Linear(N_V, N_V), pcl.L2()).double()
+    model.encoder_u.weight.data, model.encoder_v.weight.data = best.encoder_u, best.encoder_v
+    return model
+
+
+class OneToken(torch.nn.Module):
+    """The information encoder of v as one observation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Information(1, N_U, N_V, hidden=(16,))
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.encoder(one_token(v))
+
+
+def information_form() -> pcl.BimodalModel:
+    """Of E[v|x] = Rᵀx and a covariance of I − RᵀR: A = R(I − RᵀR)⁻¹ and W = I − RᵀR, written into the last layers."""
+    prior, encoder = process_prior(), OneToken().double()
+    R = prior.whitener @ PROCESS.covariance()[:N_U, N_U:]
+    noise = torch.eye(N_V, dtype=F64) - R.mT @ R
+    factor, last = torch.linalg.cholesky(noise), encoder.encoder
+    torch.nn.init.zeros_(last.root.weight)
+    last.gain.bias.data = torch.linalg.solve(noise, R.mT).mT.flatten()
+    last.root.bias.data = (factor.tril(-1) + torch.expm1(factor.diagonal()).log().diag()).flatten()
+    return pcl.BimodalModel(QuadraticFeatures.of(prior), encoder)
+
+
+def fitted_information_form() -> pcl.BimodalModel:
+    model = pcl.BimodalModel(QuadraticFeatures.of(process_prior(torch.float32)), OneToken())
+    settings = {"epochs": 6, "batch_size": 500, "lr": 1e-2, "schedule": "cosine", "device": "cpu", "progress": False}
+    pcl.fit(model, PROCESS.sample(200_000, seed=0), GaussianConditionalLoss(), **settings)
+    return model.double()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [linear_encoders, information_form, pytest.param(fitted_information_form, marks=pytest.mark.slow)],
+    ids=lambda model: model.__name__,
+)
+@pytest.mark.usefixtures("unchecked")
+def test_the_conditionals_of_a_gaussian_process_are_right_and_calibrated(model: Callable[[], pcl.BimodalModel]) -> None:
+    u, v = PROCESS.sample(1000, seed=1, dtype=F64)
+    posterior = model().u_given_v(process_prior()).condition(v)
+    assert isinstance(posterior, pcl.conditional.GaussianConditional)
+    error_of_mean, error_of_covariance = whitened_errors(posterior, PROCESS.covariance(), N_U, v)
+    assert error_of_mean < 0.02
+    assert error_of_covariance < 0.05
+    assert_posterior_calibrated(posterior, u)
 
 
 @pytest.mark.slow

@@ -195,6 +195,8 @@ MODEL = linear_model(5, 3, 6)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: zero_shot("model", LABELS), TypeError, r"^model must be a BimodalModel, got 'model'"),
+        (lambda: fine_tune("model", U, Y), TypeError, r"^model must be a BimodalModel, got 'model'"),
         (lambda: zero_shot(MODEL, [0, 1]), TypeError, r"^labels and prior.* values must be a torch.Tensor"),
         (lambda: zero_shot(MODEL, LABELS[:0]), ValueError, r"^labels.* at least one atom"),
         (

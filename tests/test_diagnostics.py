@@ -6,13 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from matplotlib.figure import Figure
 from scipy.special import softmax
+from scipy.stats import binomtest, hypergeom
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from small_models import linear_model, normal, reference_scores, table_model
 from torch import Tensor
 
-from probcl.diagnostics import accuracy, expected_calibration_error, negative_log_likelihood, recall_at_k
+from probcl.diagnostics import accuracy, expected_calibration_error, negative_log_likelihood, recall, recall_at_k
 from probcl.retrieval import Library
 
 # Confidences .9 (right), .8 (wrong), .6 (right), .6 (wrong), .5 (right): by hand below.
@@ -41,6 +43,34 @@ def test_recall_by_label_counts_a_query_with_any_relevant_item_among_the_first_k
     library, queries = Library(table_model(scores), u=torch.arange(4)), torch.arange(4)
     labels = {"query_labels": torch.tensor([0, 1, 2, 7]), "item_labels": torch.tensor([0, 0, 1, 2])}
     assert [recall_at_k(library, queries, k, **labels) for k in (1, 2, 3, 4)] == [0.5, 0.5, 0.5, 0.75]
+
+
+def test_recall_at_every_k_is_recall_at_each_with_exact_limits():
+    model, (u, v) = linear_model(5, 4, 3), (normal(40, 5, seed=1), normal(40, 4, seed=2))
+    result = recall(Library(model, u=u), v, 39)
+    assert result.values.tolist() == [recall_at_k(Library(model, u=u), v, k) for k in range(1, 40)]
+    assert result.at(7) == float(result.values[6])
+    low, high = result.interval(0.9)
+    expected = binomtest(int(result.found[:, 6].sum()), 40).proportion_ci(0.9)
+    assert (float(low[6]), float(high[6])) == pytest.approx((expected.low, expected.high))
+
+
+def test_recall_by_chance_is_the_hypergeometric_probability_of_a_relevant_item():
+    library = Library(table_model(normal(6, 3)), u=torch.arange(6))
+    items, queries = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 1, 7])
+    chance = recall(library, torch.arange(3), 6, query_labels=queries, item_labels=items).chance
+    for k in range(1, 7):
+        expected = [1 - hypergeom.pmf(0, 6, relevant, k) for relevant in (3, 2, 0)]
+        assert float(chance[k - 1]) == pytest.approx(np.mean(expected))
+
+
+def test_the_figure_of_recall_has_both_curves_and_its_report_the_usual_k():
+    result = recall(Library(table_model(10 * torch.eye(8)), u=torch.arange(8)), torch.arange(8), 5)
+    ax = result.plot(Figure().subplots())
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[k / 8 for k in range(1, 6)], [1.0] * 5]
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+    assert repr(result) == "Recall(R@1 1.000, R@5 1.000, 8 queries)"
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, 3 / 5), (2, 4 / 5), (3, 1.0)])
@@ -121,6 +151,8 @@ SIX = torch.arange(6)
     [
         (lambda: recall_at_k(LIBRARY, V[:5]), ValueError, r"got 5 queries and 6 items"),
         (lambda: recall_at_k(LIBRARY, V, 7), ValueError, r"^k must be at most the 6 items"),
+        (lambda: recall(LIBRARY, V, 3).at(4), ValueError, r"^k must be at most 3, .* got 4"),
+        (lambda: recall("library", V), TypeError, r"^library must be a probcl.retrieval.Library, got 'library'"),
         (lambda: recall_at_k(LIBRARY, V, query_labels=SIX), ValueError, r"both query_labels and item_labels"),
         (
             lambda: recall_at_k(LIBRARY, V, query_labels=SIX, item_labels=SIX[:5]),

@@ -4,11 +4,11 @@ import torch
 from matplotlib.figure import Figure
 from posterior_cases import DEVIATION, gaussian_case, gaussian_posterior, prior_case
 from scipy.stats import binom, norm
-from small_models import normal, seeded, table_model
+from small_models import linear_model, normal, seeded, table_model
 from torch.distributions import Normal, Poisson
 
 import probcl as pcl
-from probcl.diagnostics import pit, sbc
+from probcl.diagnostics import coverage, pit, sbc
 
 
 @pytest.mark.parametrize("num_samples", [1, 19, 200])
@@ -129,6 +129,8 @@ def test_the_plot_is_labelled_by_what_it_shows():
 
 
 CASE = gaussian_case(6, 4, dimensions=2)
+MODEL = linear_model(2, 2, 2)
+NU = MODEL.u_given_v(pcl.EmpiricalPrior(CASE.truth))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -141,6 +143,10 @@ CASE = gaussian_case(6, 4, dimensions=2)
         (lambda: sbc(CASE.samples / 0, CASE.truth), ValueError, r"^posterior must be finite"),
         (lambda: sbc(CASE.samples, CASE.truth * torch.nan), ValueError, r"^truth must be finite"),
         (lambda: sbc([1.0], CASE.truth), TypeError, r"^posterior must be a torch.Tensor or a NumPy array"),
+        (lambda: sbc(MODEL, CASE.truth), TypeError, r"^posterior must be .*condition\(v\), got a BimodalModel$"),
+        (lambda: coverage(NU, CASE.truth), TypeError, r"^posterior must be .*condition\(v\), got a Conditional$"),
+        (lambda: sbc(CASE.samples, CASE.truth, seed="a"), TypeError, r"^seed must be an integer, got 'a'"),
+        (lambda: sbc(CASE.samples, CASE.truth, seed=-1), ValueError, r"^seed must be at least 0"),
         (lambda: sbc(CASE.samples > 0, CASE.truth), TypeError, r"^posterior must be real numbers"),
         (lambda: sbc(CASE.samples, torch.tensor(1.0)), ValueError, r"^truth must have one value for each"),
         (lambda: sbc(Normal(CASE.truth, 1), CASE.truth, num_samples=0), ValueError, r"^num_samples must be at least"),

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from posterior_cases import gaussian_case, gaussian_posterior
 from scipy.stats import binomtest, chi2, norm
 from small_models import normal, table_model
+from torch.distributions import Independent
 
 import probcl as pcl
 from probcl.diagnostics import coverage, hpd_coverage
@@ -66,6 +67,23 @@ def test_an_unnormalised_density_does_as_well():
     normalised = hpd_coverage(log_prob(case.samples), log_prob(case.truth), seed=0)
     shifted = hpd_coverage(log_prob(case.samples) + of_v, log_prob(case.truth) + of_v, seed=0)
     assert torch.equal(normalised.values, shifted.values)
+
+
+class Unnormalised(Independent):
+    """A posterior that knows its density up to a factor for each v."""
+
+    def log_prob(self, value):
+        raise NotImplementedError("the normaliser is not known")
+
+    def unnormalized_log_prob(self, value):
+        return super().log_prob(value) + 100 * self.mean.sum(-1)
+
+
+def test_a_distribution_without_a_normaliser_is_covered_alike():
+    case = gaussian_case(50, 30, 2)
+    right = gaussian_posterior(case.v)
+    by_both = [coverage(d, case.truth, num_samples=40, seed=0) for d in (right, Unnormalised(right.base_dist, 1))]
+    assert torch.equal(by_both[0].values, by_both[1].values)
 
 
 def test_credibility_is_the_share_of_draws_that_are_denser_than_the_truth():

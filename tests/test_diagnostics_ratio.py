@@ -9,7 +9,7 @@ from score_cases import INFORMATION, gaussian_log_ratio, gaussian_model, gaussia
 from small_models import linear_model, normal, table_model
 
 import probcl as pcl
-from probcl.diagnostics import mutual_information, normalizer_check, normalizer_check_of_scores
+from probcl.diagnostics import mutual_information, normalizer_check, normalizer_check_of_scores, recalibrate
 from probcl.losses import Identifies
 
 BANK, CONDITIONS = gaussian_pairs(4000, seed=1)[0], gaussian_pairs(40, seed=2)[1]
@@ -230,3 +230,10 @@ MODEL, (U, V) = gaussian_model(), gaussian_pairs(9)
 def test_bad_input_is_refused_with_the_name_of_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("diagnostic", [mutual_information, normalizer_check, recalibrate])
+def test_what_is_no_model_is_refused(diagnostic):
+    with pytest.raises(TypeError, match=r"^model must be a BimodalModel, got 'model' of type str"):
+        diagnostic("model", U, V)

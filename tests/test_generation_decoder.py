@@ -190,3 +190,25 @@ def test_any_contrastive_model_tilts_the_prior_towards_its_label(prior):
 def test_bad_input_is_refused_with_the_name_of_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fit_image_prior((255 * images()).byte()), r"^images must be of a floating-.* torch.uint8 .* by 255$"),
+        (lambda: fit_image_prior(images(), latent_images=images().byte()), r"^latent_images must be of a floating-"),
+        (lambda: fit_image_prior("digits"), r"^images must be a torch.Tensor, got 'digits'"),
+    ],
+)
+def test_images_of_another_type_are_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_prior_is_saved_to_a_path(prior):
+    with pytest.raises(TypeError, match=r"^directory must be a path or its name, got None"):
+        prior.save(None)
+    with pytest.raises(TypeError, match=r"^directory must be a path or its name, got None"):
+        ImagePrior.load(None)

@@ -63,6 +63,26 @@ class TestScores:
         with pytest.raises(ValueError, match="u and v must have the same embedding width, got 2 and 3"):
             model.scores(normal(5, 4), normal(5, 3))
 
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize(
+        ("u", "v", "error", "message"),
+        [
+            (
+                normal(5, 3),
+                normal(5, 4),
+                ValueError,
+                r"^encoder_u cannot take u, a .* \(5, 3\)",
+            ),
+            (normal(5, 4), normal(5, 4), ValueError, r"^encoder_v cannot take v, .* \(5, 4\)"),
+            ("cats", normal(5, 3), TypeError, r"^u must be a torch.Tensor, got 'cats'"),
+            (normal(5, 4), "cats", TypeError, r"^v must be a torch.Tensor, got 'cats'"),
+        ],
+        ids=["exchanged", "twice u", "text for u", "text for v"],
+    )
+    def test_what_an_encoder_cannot_take_is_named(self, u: object, v: object, error: type, message: str) -> None:
+        with pytest.raises(error, match=message):
+            linear_model(4, 3, 2).scores(u, v)
+
     def test_data_that_are_not_finite_are_refused(self) -> None:
         v = normal(5, 3)
         v[1, 2] = math.nan

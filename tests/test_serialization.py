@@ -343,6 +343,14 @@ def rewritten(
     write_archive(directory / "model.safetensors", kind, tensors, record)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_path_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^directory must be a path or its name, got None"):
+        small_model().save(None)
+    with pytest.raises(TypeError, match=r"^directory must be a path or its name, got 3"):
+        BimodalModel.load(3)
+
+
 class TestLoadRefuses:
     @pytest.fixture
     def directory(self, tmp_path: Path) -> Path:

@@ -614,6 +614,15 @@ def test_history_is_arrays_that_agree_with_each_other():
     assert "best epoch" in repr(history)
 
 
+@pytest.mark.parametrize(
+    "loss", [pcl.ConditionalLoss(2, 0), pcl.ConditionalLoss(diagonal=False), pcl.RINCELoss()], ids=repr
+)
+def test_the_report_claims_a_bound_only_where_it_was_trained(loss):
+    two_sided = pcl.fit(linear_model(), correlated_pairs(40), epochs=2, **QUIET)
+    assert f"I ≥ {two_sided.mi_bound[-1]:.4g} nats" in repr(two_sided)
+    assert "I ≥" not in repr(pcl.fit(linear_model(), correlated_pairs(40), loss, epochs=2, **QUIET))
+
+
 def test_history_becomes_an_xarray_dataset(tmp_path):
     history = pcl.fit(linear_model(), correlated_pairs(40), epochs=3, batch_size=10, validation=0.25, **QUIET)
     dataset = history.to_dataset()

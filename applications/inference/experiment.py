@@ -15,7 +15,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 import probcl as pcl
-from applications.inference.averaging import AverageWeights
 from applications.inference.encoder import encoder
 from applications.tables import Row
 from probcl.datasets import GaussianMixture, Simulator, TwoMoons
@@ -78,7 +77,7 @@ def learn(name: str, config: Config) -> Learned:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = pcl.BimodalModel(encoder(theta, **config.encoder), encoder(x, **config.encoder))
-    average = AverageWeights(config.averaging)
+    average = pcl.training.AverageWeights(config.averaging)
     pcl.fit(model, (theta, x), seed=config.seed, device="cpu", callbacks=[average], **config.fit)
     return Learned(name, simulator, model, time.perf_counter() - began)
 

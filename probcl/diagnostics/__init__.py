@@ -25,7 +25,7 @@ from probcl.diagnostics.ratio import (
     normalizer_check,
     normalizer_check_of_scores,
 )
-from probcl.diagnostics.retrieval import recall_at_k
+from probcl.diagnostics.retrieval import Recall, recall, recall_at_k
 from probcl.diagnostics.temperature import Recalibration, recalibrate
 from probcl.diagnostics.two_sample import C2ST, c2st
 from probcl.diagnostics.uniformity import Uniformity
@@ -42,6 +42,7 @@ __all__ = [
     "MutualInformation",
     "NormalizerCheck",
     "Recalibration",
+    "Recall",
     "Score",
     "Uniformity",
     "accuracy",
@@ -61,6 +62,7 @@ __all__ = [
     "normalizer_check_of_scores",
     "pit",
     "recalibrate",
+    "recall",
     "recall_at_k",
     "sbc",
     "tarp",

@@ -14,7 +14,15 @@ from torch.distributions import Distribution
 
 from probcl.checks import describe, require_count, require_tensor
 from probcl.diagnostics.calibration import DEFAULT_SAMPLES
-from probcl.diagnostics.draws import Posterior, Truth, as_samples, as_truth, by_component, seeded
+from probcl.diagnostics.draws import (
+    Posterior,
+    Truth,
+    as_samples,
+    as_truth,
+    by_component,
+    require_conditioned,
+    seeded,
+)
 from probcl.diagnostics.figures import axes_or_new, draw_curves
 from probcl.diagnostics.uniformity import Uniformity, ecdf_band, rank_values
 
@@ -140,8 +148,8 @@ def coverage(
         ``"hpd"`` for highest-density regions (`hpd_coverage`), which need a density; ``"central"`` for the central
         interval of each component, between the (1 ± α)/2 quantiles.
     log_prob
-        Log-density under the posterior, from ``(..., B, *event_shape)`` to (..., B); a distribution's own by default.
-        It may lack any factor that depends on v alone.
+        Log-density under the posterior, from ``(..., B, *event_shape)`` to (..., B); a distribution's own by default,
+        its ``unnormalized_log_prob`` if it has one. It may lack any factor that depends on v alone.
     num_samples
         How many draws to take of a distribution.
     seed
@@ -166,8 +174,10 @@ def coverage(
         with seeded(seed):
             values = rank_values(as_samples(posterior, u, num_samples), u)
         return Coverage(by_component(2 * values - 1, 1).abs(), "central")
+    require_conditioned(posterior)
     if log_prob is None and isinstance(posterior, Distribution):
-        log_prob = posterior.log_prob
+        # Ranks for one v need no normaliser, which a sampler may not estimate or only with an error.
+        log_prob = getattr(posterior, "unnormalized_log_prob", posterior.log_prob)
     if log_prob is None:
         raise ValueError("region='hpd' needs log_prob where the posterior is given as draws; or use region='central'")
     with seeded(seed):

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 import torch
 from jaxtyping import Float, Real
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from probcl import randomness
@@ -40,12 +40,22 @@ def as_truth(truth: Truth) -> Float[Tensor, "B *event"]:
 def as_samples(posterior: Posterior, truth: Float[Tensor, "B *event"], num_samples: int) -> Float[Tensor, "S B *event"]:
     """Return draws that fit the true values: those given, or `num_samples` of a distribution."""
     require_count("num_samples", num_samples)
+    require_conditioned(posterior)
     if isinstance(posterior, Distribution):
         posterior = posterior.sample(torch.Size([num_samples]))
     samples = as_real("posterior", posterior)
     if samples.ndim != truth.ndim + 1 or samples.shape[1:] != truth.shape or len(samples) == 0:
         raise ValueError(f"posterior must have draws of shape (S, {_listed(truth.shape)}), got {describe(samples)}")
     return samples
+
+
+def require_conditioned(posterior: object) -> None:
+    """Raise `TypeError` for what is on its way to a posterior: a model, or a conditional without its condition."""
+    if isinstance(posterior, nn.Module):
+        raise TypeError(
+            "posterior must be draws, or a distribution such as model.u_given_v(prior).condition(v), got a "
+            f"{type(posterior).__name__}"
+        )
 
 
 def by_component(values: Float[Tensor, "*shape"], batch_ndim: int) -> Float[Tensor, "*batch D"]:
@@ -55,9 +65,10 @@ def by_component(values: Float[Tensor, "*shape"], batch_ndim: int) -> Float[Tens
 
 def seeded(seed: int | None) -> AbstractContextManager[None]:
     """Draw from a hash of the seed, so that the numbers are not those a caller drew after manual_seed(seed)."""
-    return randomness.seeded(
-        None if seed is None else int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    )
+    if seed is None:
+        return randomness.seeded(None)
+    sequence = np.random.SeedSequence(require_count("seed", seed, minimum=0))
+    return randomness.seeded(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def _listed(shape: torch.Size) -> str:

@@ -17,7 +17,7 @@ from probcl.errors import ProbclWarning
 from probcl.gauge import Side
 from probcl.kernels.base import Dim
 from probcl.losses import ConditionalLoss, Identifies
-from probcl.model import BimodalModel
+from probcl.model import BimodalModel, require_model
 from probcl.plotting import PALETTE
 from probcl.samplers.base import MIN_ESS
 from probcl.samplers.weights import (
@@ -114,9 +114,12 @@ def mutual_information(
 
     Raises
     ------
+    TypeError
+        If `model` is not a `BimodalModel`.
     ValueError
         If there are not as many u as v, fewer than two, or the weights do not add up to 2.
     """
+    require_model(model)
     loss = own_direction(model) if loss is None else loss
     if loss.lambda_u + loss.lambda_v != 2:
         raise ValueError(f"loss must have lambda_u + lambda_v = 2 to bound the mutual information, got {loss!r}")
@@ -221,6 +224,8 @@ def normalizer_check(
 
     Raises
     ------
+    TypeError
+        If `model` is not a `BimodalModel`.
     ValueError
         If the model's loss leaves open a function of v or of u or determines no log density ratio, or there is a single
         condition and a constant allowed.
@@ -231,6 +236,7 @@ def normalizer_check(
         If the bank is too small for more than half of the conditions: scores of several nats need banks of many
         thousands.
     """
+    require_model(model)
     if over not in ("u", "v"):
         raise ValueError(f"over must be 'u' or 'v', got {over!r}")
     if model.identifies in (Identifies.RATIO_UP_TO_V, Identifies.RATIO_UP_TO_U):

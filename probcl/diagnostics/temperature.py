@@ -20,7 +20,7 @@ from probcl.diagnostics.held_out import EmbeddedPairs, embed_pairs, in_batches, 
 from probcl.diagnostics.potentials import LinearPotentials
 from probcl.errors import ProbclWarning
 from probcl.losses import Loss
-from probcl.model import BimodalModel
+from probcl.model import BimodalModel, require_model
 from probcl.plotting import PALETTE
 from probcl.temperature import Temperature
 
@@ -132,6 +132,8 @@ def recalibrate(
 
     Raises
     ------
+    TypeError
+        If `model` is not a `BimodalModel`.
     ValueError
         If there are not as many u as v, or too few.
 
@@ -141,6 +143,7 @@ def recalibrate(
         If the loss falls up to the end of the search, a factor of 1000 from the old τ: the pairs are told apart
         perfectly, or not at all, and the old τ stays.
     """
+    require_model(model)
     z_u, z_v = embed_pairs(model, u, v, minimum=2 * _FOLDS if potentials else 2)
     loss = own_direction(model) if loss is None else loss
     batches = in_batches(z_u, z_v, batch_size)

@@ -191,8 +191,7 @@ class Autoencoder(nn.Module):
         return losses
 
     def _check(self, images: Tensor, context: Tensor | None) -> None:
-        if not require_tensor("images", images).is_floating_point():
-            raise TypeError(f"images must be of a floating-point type, got {describe(images)}")
+        require_images("images", images)
         if images.shape[1:] != self.image_shape or len(images) == 0:
             raise ValueError(f"images must have shape (n, {str(self.image_shape)[1:]}, got {describe(images)}")
         require_finite("images", images)
@@ -203,3 +202,12 @@ class Autoencoder(nn.Module):
             raise ValueError(f"context must be given if and only if context_dim is not 0, got {describe(context)}")
         if context is not None and context.shape != (len(images), self.context_dim):
             raise ValueError(f"context must have shape {(len(images), self.context_dim)}, got {describe(context)}")
+
+
+def require_images(name: str, value: object) -> Tensor:
+    """Return `value` if it is a tensor of a floating-point type; raise `TypeError` otherwise."""
+    images = require_tensor(name, value)
+    if not images.is_floating_point():
+        advice = ": divide grey levels of 0 … 255 by 255" if images.dtype == torch.uint8 else ""
+        raise TypeError(f"{name} must be of a floating-point type, got {describe(images)}{advice}")
+    return images

@@ -9,14 +9,22 @@ from jaxtyping import Float
 from pyro.distributions import MixtureSameFamily
 from torch import Tensor
 
-from probcl.checks import describe, require_count, require_tensor
+from probcl.checks import describe, require_count
 from probcl.errors import CheckpointError
 from probcl.frozen import evaluating
-from probcl.generation.autoencoder import Autoencoder, Likelihood
+from probcl.generation.autoencoder import Autoencoder, Likelihood, require_images
 from probcl.generation.latent import fit_mixture, mixture, parameters
 from probcl.priors import DecoderPrior
 from probcl.randomness import seeded
-from probcl.serialization import from_config, load_weights, read_archive, to_config, write_archive, write_atomically
+from probcl.serialization import (
+    from_config,
+    load_weights,
+    read_archive,
+    require_path,
+    to_config,
+    write_archive,
+    write_atomically,
+)
 
 KIND = "probcl image prior"
 WEIGHTS_FILE, CONFIG_FILE = "prior.safetensors", "config.json"
@@ -63,8 +71,9 @@ class ImagePrior(DecoderPrior):
         law = {f"latent.{name}": tensor for name, tensor in parameters(self.latent).items()}
         networks = {f"autoencoder.{name}": tensor for name, tensor in self.autoencoder.state_dict().items()}
         record = {"probcl_version": __version__, "autoencoder": to_config(self.autoencoder)}
-        write_archive(Path(directory) / WEIGHTS_FILE, KIND, law | networks, record)
-        write_atomically(Path(directory) / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
+        directory = require_path("directory", directory)
+        write_archive(directory / WEIGHTS_FILE, KIND, law | networks, record)
+        write_atomically(directory / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, directory: str | Path) -> "ImagePrior":
@@ -75,7 +84,7 @@ class ImagePrior(DecoderPrior):
         CheckpointError
             If the files are missing, damaged, of another format version or do not describe an image prior.
         """
-        path = Path(directory) / WEIGHTS_FILE
+        path = require_path("directory", directory) / WEIGHTS_FILE
         tensors, record = read_archive(path, KIND)
         try:
             autoencoder = from_config(record["autoencoder"], "autoencoder")
@@ -143,7 +152,7 @@ def fit_image_prior(
     Raises
     ------
     TypeError
-        If `images` is not a tensor of a floating-point type.
+        If `images` or `latent_images` is not a tensor of a floating-point type.
     ValueError
         If it does not have four axes, `latent_images` are of another shape, or an argument is out of its range.
 
@@ -154,9 +163,9 @@ def fit_image_prior(
     >>> prior.sample((5,)).shape
     torch.Size([5, 1, 8, 8])
     """
-    if require_tensor("images", images).ndim != 4:
+    if require_images("images", images).ndim != 4:
         raise ValueError(f"images must have shape (n, channels, height, width), got {describe(images)}")
-    of = images if latent_images is None else require_tensor("latent_images", latent_images)
+    of = images if latent_images is None else require_images("latent_images", latent_images)
     if of.shape[1:] != images.shape[1:]:
         raise ValueError(f"latent_images must have shape (m, {str(tuple(images.shape[1:]))[1:]}, got {describe(of)}")
     n_codes = len(of) * require_count("codes_per_image", codes_per_image)

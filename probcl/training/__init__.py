@@ -1,7 +1,8 @@
 """Training: `fit`, what it returns, and how to listen to it."""
 
+from probcl.training.averaging import AverageWeights
 from probcl.training.callbacks import Callback, FitState
 from probcl.training.fitting import fit
 from probcl.training.history import History
 
-__all__ = ["Callback", "FitState", "History", "fit"]
+__all__ = ["AverageWeights", "Callback", "FitState", "History", "fit"]

@@ -38,7 +38,8 @@ class History:
 
     The bound is −L_cond of `probcl.ConditionalLoss` with weights (1, 1) on the same scores, whichever loss is trained.
     In expectation it is at most the mutual information I(u; v) (Baptista, Stuart & Tran 2025, Theorem 2.8), and on a
-    batch of N pairs at most log N.
+    batch of N pairs at most log N. Under another loss it is a by-product that nothing keeps near I(u; v), so that the
+    ``repr`` shows it only where it is what was trained: where it is the negative of the loss at every step.
 
     Attributes
     ----------
@@ -108,7 +109,9 @@ class History:
     def __repr__(self) -> str:
         parts = [f"{self.epochs} epochs", f"{self.steps} steps"]
         if self.epochs:
-            parts += [f"loss {self.loss[-1]:.4g}", f"I ≥ {self.mi_bound[-1]:.4g} nats"]
+            parts.append(f"loss {self.loss[-1]:.4g}")
+            if np.array_equal(self.step_mi_bound, -self.step_loss):
+                parts.append(f"I ≥ {self.mi_bound[-1]:.4g} nats")
         if self.best_epoch is not None:
             best = self.best_epoch
             parts += [

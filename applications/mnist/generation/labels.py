@@ -121,7 +121,8 @@ def _label_mixtures(vae: Autoencoder, pairs: Pairs, config: Config) -> list[torc
     for label in LABELS:
         images = pairs.u[pairs.v == label]
         context = one_hot(label, N_CLASSES).float().expand(len(images), -1)
-        laws.append(fit_mixture(draw_codes(vae, images, 3, context, config.seed), components, config.seed))
+        codes = draw_codes(vae, images, config.prior["codes_per_image"], context, config.seed)
+        laws.append(fit_mixture(codes, components, config.seed))
     return laws
 
 
