@@ -246,9 +246,10 @@ class Scores:
     def sample(
         self, num_samples: int = 1, dim: Dim = 1, *, generator: torch.Generator | None = None
     ) -> Int[Tensor, "num_samples count"]:
-        """Exact draws of an index for each row (column) with probabilities softmax(s), by Gumbel-max.
+        """Exact draws of an index for each row (column) with probabilities softmax(s).
 
-        Needs no normaliser: argmax_j (s_ij + Gumbel noise) is distributed as softmax_j(s_ij).
+        A stored matrix takes argmax_j (s_ij + Gumbel noise), which needs no normaliser; tiles draw a block of columns
+        by its log-sum-exp, and then within it.
         """
         self._check_possible(dim)
         return self._kernel.sample(require_count("num_samples", num_samples), dim, generator)
