@@ -95,11 +95,9 @@ class BimodalModel(nn.Module):
 
     def forward(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
         """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters."""
-        embeddings = (
-            embed(encoder, require_tensor(name, values), f"encoder_{name}", name)
-            for encoder, name, values in ((self.encoder_u, "u", u), (self.encoder_v, "v", v))
-        )
-        return self.scores_of_embeddings(*embeddings)
+        z_u = embed(self.encoder_u, require_tensor("u", u), "encoder_u", "u")
+        z_v = embed(self.encoder_v, require_tensor("v", v), "encoder_v", "v")
+        return self.scores_of_embeddings(z_u, z_v)
 
     def scores(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"]) -> Scores:
         """Return the scores s(u_i, v_j) of every u with every v, differentiable in the model's parameters.
