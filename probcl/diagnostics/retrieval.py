@@ -55,7 +55,7 @@ class Recall:
         ax.plot(ranks, self.values, "o-", color=PALETTE[0], markersize=3, linewidth=1.2, label="model")
         ax.set(xlabel="k, items retrieved", ylabel="recall at k", ylim=(0, 1.02))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        ax.legend(frameon=False, fontsize=8)
         return ax
 
     def __repr__(self) -> str:
