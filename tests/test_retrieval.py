@@ -86,6 +86,7 @@ MODEL = linear_model(5, 4, 3)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: Library("model", u=U), TypeError, r"^model must be a BimodalModel, got"),
         (lambda: Library(MODEL), ValueError, r"either u or v, got neither"),
         (lambda: Library(MODEL, u=U, v=V), ValueError, r"either u or v, got both"),
         (lambda: Library(MODEL, u=[[1.0]]), TypeError, r"^u must be a torch.Tensor"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from probcl.checks import describe, require_count, require_finite, require_tensor
 from probcl.errors import CheckpointError
 from probcl.gauge import Side
-from probcl.model import BimodalModel
+from probcl.model import BimodalModel, require_model
 from probcl.retrieval import streaming
 from probcl.retrieval.collection import Collection
 from probcl.retrieval.folder import MANIFEST, fingerprint
@@ -344,5 +344,5 @@ def _one_of(u: Items | None, v: Items | None) -> tuple[Side, Items]:
 
 
 def _record(model: BimodalModel, side: Side) -> dict[str, Any]:
-    encoder = model.encoder_u if side == "u" else model.encoder_v
+    encoder = require_model(model).encoder_u if side == "u" else model.encoder_v
     return {"side": side, "encoder": fingerprint(encoder)}
