@@ -15,6 +15,8 @@ Loss = Callable[[Tensor, Tensor, float], Tensor]
 TEMPERATURE = 0.07
 SLOW_FROM = 512
 """pytorch-metric-learning's loss is cubic in the batch, and is left out from here on."""
+KEOPS_UP_TO = 1024
+"""On a CPU pykeops takes seconds for this many pairs, and minutes to compile each formula the first time."""
 
 
 def ours(u: Tensor, v: Tensor, temperature: float) -> Tensor:
@@ -60,7 +62,18 @@ def peers(n: int, compiled: bool = True) -> dict[str, Loss]:
         found["info-nce-pytorch"] = _info_nce
     if importlib.util.find_spec("pytorch_metric_learning") and n < SLOW_FROM:
         found["pytorch-metric-learning"] = _ntxent
+    if importlib.util.find_spec("pykeops") and n <= KEOPS_UP_TO:
+        found["pykeops"] = _keops
     return found
+
+
+def _keops(u: Tensor, v: Tensor, temperature: float) -> Tensor:
+    from pykeops.torch import LazyTensor
+
+    u, v = normalize(u), normalize(v)
+    scores = LazyTensor(u[:, None] / temperature) | LazyTensor(v[None])
+    matched = (u * v).sum(1) / temperature
+    return (scores.logsumexp(1).mean() + scores.logsumexp(0).mean()) / 2 - matched.mean()
 
 
 def _info_nce(u: Tensor, v: Tensor, temperature: float) -> Tensor:

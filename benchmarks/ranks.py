@@ -1,5 +1,6 @@
 """How long does a rank take for its share of the conditional loss, beside one process for all of it?"""
 
+import math
 import multiprocessing
 import statistics
 import tempfile
@@ -28,10 +29,11 @@ def main() -> None:
     command.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     arguments = command.parse_args()
     device = prepare(arguments)
+    pairs = arguments.pairs - arguments.pairs % math.lcm(*arguments.ranks)  # equal shares, which the gather alone needs
     rows: list[Row] = []
     one: dict[str, Any] = {}
     for world in arguments.ranks:
-        found = _launch(world, arguments.pairs, arguments.width, arguments.repeats)
+        found = _launch(world, pairs, arguments.width, arguments.repeats)
         seconds = max(part["loss"] for part in found)
         gradient = torch.cat([torch.tensor(part["gradient"]) for part in found])
         one = one or {"seconds": seconds, "gradient": gradient}
@@ -44,7 +46,7 @@ def main() -> None:
                 "error": f"{float((gradient - one['gradient']).norm() / one['gradient'].norm()):.0e}",
             }
         )
-    title = f"Ranks, {arguments.pairs:,} pairs of width {arguments.width} in all"
+    title = f"Ranks, {pairs:,} pairs of width {arguments.width} in all"
     publish(title, rows, "ranks", device, NOTE)
 
 

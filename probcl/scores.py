@@ -55,8 +55,10 @@ class Scores:
         τ > 0, a number or a tensor of one element (which may require a gradient).
     method
         How the reductions are carried out: ``"dense"`` stores the n × m matrix, ``"tiled"`` never does and has first
-        derivatives only, and so does ``"triton"``, on a CUDA device (``pip install probcl[triton]``), with fused
-        programs for log-sum-exps. ``"auto"`` takes the one that should be the fastest for the size and the device.
+        derivatives only, by `torch.autograd` and not by `torch.func`, and so does ``"triton"``, on a CUDA device
+        (``pip install probcl[triton]``), with fused programs for log-sum-exps, in which what a cosine normalises and a
+        distance centres is rounded to half precision again if the embeddings are in it. ``"auto"`` takes the one that
+        should be the fastest for the size and the device.
     bias_u, bias_v
         Added to each row (n,) or column (m,): logarithms of prior weights, or a change of gauge. They may be −inf (an
         impossible atom).
@@ -260,6 +262,7 @@ class Scores:
         Computed as softplus(log Σ_{j≠i} e^{s_ij} − s_ii), which keeps its digits, and its gradient's, when the pairs
         are so well told apart that the difference of the two terms is lost to rounding.
         """
+        self._check_possible(dim)
         margin = self.logsumexp(dim, diagonal=False) - self.diagonal()
         return softplus(margin, threshold=_SOFTPLUS_LINEAR_ABOVE)
 

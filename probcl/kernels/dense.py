@@ -27,8 +27,21 @@ class DenseKernel(Kernel):
         return self._matrix
 
     def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
-        scores = self._without(self._matrix, -torch.inf, diagonal)
-        return torch.logsumexp(scores, dim=(0, 1) if dim is None else dim)
+        scores = self._matrix if diagonal else self._others
+        axes = (0, 1) if dim is None else (dim,)
+        if self.terms.bias_u is None and self.terms.bias_v is None:
+            return torch.logsumexp(scores, axes)
+        # Of nothing but −∞ the gradient would be no number.
+        impossible = scores.isneginf().all(axes[0], keepdim=True).all(axes[-1], keepdim=True)
+        return torch.logsumexp(scores.masked_fill(impossible, 0.0), axes).masked_fill(
+            impossible.squeeze(axes), -torch.inf
+        )
+
+    @cached_property
+    def _others(self) -> Float[Tensor, "n m"]:
+        """The scores with −∞ for matched pairs, which rows and columns share."""
+        with torch.set_grad_enabled(self.differentiable):
+            return self._without(self._matrix, -torch.inf, diagonal=False)
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         # Filled before fn as well: where fn overflows on the diagonal, its gradient would be 0 · ∞.
