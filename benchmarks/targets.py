@@ -33,14 +33,13 @@ class Target(NamedTuple):
 def main() -> None:
     rows: list[Row] = []
     for name, targets in TARGETS.items():
-        for path in sorted(OUTPUT.glob(f"{name}.csv")) or [None]:
-            rows += [target.row() for target in targets(_read(path))]
+        tables = [_read(path) for path in sorted(OUTPUT.glob(f"{name}.csv"))]
+        for table in tables or [[]]:
+            rows += [target.row() for target in targets(table)]
     report("Targets", rows, OUTPUT / "targets", "As the benchmarks' last runs found.")
 
 
-def _read(path: Path | None) -> Table:
-    if path is None:
-        return []
+def _read(path: Path) -> Table:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -169,3 +169,25 @@ def test_components_of_other_supports_still_go_through_importance_resampling():
     assert d.sample((10,)).shape == (10, 2)
     with pytest.raises(TypeError, match="components of a mixture must share one support"):
         _ = d.mode
+
+
+@every_mixture
+def test_a_pyro_model_may_have_a_mixture_for_its_site(law):
+    def site():
+        return pyro.sample("u", law if law.event_shape else law.to_event(1))
+
+    prior = pcl.ModelPrior(site, "u")
+    u = prior.sample((5,))
+    torch.testing.assert_close(prior.log_prob(u), pcl.priors.as_prior(law).log_prob(u))
+    ours, theirs = (model().u_given_v(p).condition(context()) for p in (prior, law))
+    torch.testing.assert_close(ours.mode, theirs.mode, rtol=1e-2, atol=1e-2)
+
+
+def test_a_pyro_model_may_have_mixtures_in_a_plate():
+    def site():
+        with pyro.plate("items", 2):
+            return pyro.sample("u", MixtureSameFamily(HALF, dist.Gamma(torch.tensor([2.0, 5.0]), 1.0)))
+
+    prior = pcl.ModelPrior(site, "u")
+    assert (prior.sample((20,)) > 0).all()
+    assert model().u_given_v(prior, sampler=TemperedSMC()).condition(context()).sample((10,)).shape == (10, 2, 2)

@@ -16,6 +16,7 @@ from torch.distributions import biject_to, constraints
 
 from probcl.checks import describe
 from probcl.priors.base import Prior
+from probcl.priors.support import support_of
 
 Nodes = dict[str, Any]
 """The sample sites of a run, as a Pyro trace holds them."""
@@ -52,7 +53,7 @@ class ModelPrior(Prior):
             self.latent: _ModelLatent = _ModelLatent(model, nodes)
             self._require_vectorised()
         # Of a site of its own: the support of one among several may depend on the others' values.
-        self._support = nodes[site]["fn"].support if self._is_all else constraints.real
+        self._support = support_of(nodes[site]["fn"]) if self._is_all else constraints.real
         self._support = constraints.independent(self._support, len(self.event_shape) - self._support.event_dim)
 
     def _require_vectorised(self) -> None:
@@ -136,7 +137,7 @@ class _ModelLatent(TorchDistribution):
         count = sample_shape.numel()
         with torch.no_grad():
             nodes = self._run(Messenger(), count)
-            free = [biject_to(nodes[name]["fn"].support).inv(nodes[name]["value"]) for name in self.sites]
+            free = [biject_to(support_of(nodes[name]["fn"])).inv(nodes[name]["value"]) for name in self.sites]
         return torch.cat([x.reshape(count, -1) for x in free], dim=1).reshape(*sample_shape, *self.event_shape)
 
     def log_prob(self, value: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
@@ -182,7 +183,7 @@ class _Constrain(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.free:
-            free, transform = self.free[msg["name"]], biject_to(msg["fn"].support)
+            free, transform = self.free[msg["name"]], biject_to(support_of(msg["fn"]))
             msg["value"] = transform(free)
             self.log_jacobians.append(transform.log_abs_det_jacobian(free, msg["value"]))
 
@@ -217,4 +218,4 @@ def _latent_site(name: str, node: dict[str, Any]) -> _Site:
     fn, shape = node["fn"], node["value"].shape
     if fn.support is None or fn.support.is_discrete:
         raise ValueError(f"a prior's latent sites must be continuous, got {name!r}, {describe(node['value'])}")
-    return _Site(shape, biject_to(fn.support).inverse_shape(shape), len(shape) - fn.event_dim)
+    return _Site(shape, biject_to(support_of(fn)).inverse_shape(shape), len(shape) - fn.event_dim)
