@@ -97,6 +97,10 @@ def _reductions(table: Table) -> Iterator[Target]:
 def _crossover(table: Table) -> Iterator[Target]:
     worst = max((float(row["auto"]) for row in table), default=None)
     yield Target("n ≤ 2,048: what auto chose over our dense, at worst", worst, 1.1, True)
+    for low, high in ((64, 256), (512, 2048)):
+        plain = [float(row["over plain"]) for row in table if row["over plain"] and low <= int(row["n"]) <= high]
+        what = f"n = {low:,} to {high:,}: what auto chose over plain torch, at worst"
+        yield Target(what, max(plain, default=None), 1.1, True)
 
 
 def _retrieval(table: Table) -> Iterator[Target]:
