@@ -68,7 +68,8 @@ class Turbulence:
         record = np.empty((n_members, len(days), 3, self.model.n, self.model.n), np.float32)
         for first in range(0, n_members, _MEMBERS_AT_ONCE):
             block = slice(first, first + _MEMBERS_AT_ONCE)
-            self._record(members[block], np.asarray(days, np.float64), seed, record[block])
+            with np.errstate(over="ignore", invalid="ignore"):  # an unstable run is refused below, by name
+                self._record(members[block], np.asarray(days, np.float64), seed, record[block])
         if not np.isfinite(record).all():
             raise ValueError(f"step must be short enough for the integration to be stable, got {self.step} hours")
         psi, u, v = np.moveaxis(record, 2, 0)

@@ -138,7 +138,7 @@ class TwoLayerQG:
         """Kinetic and available potential energy of the eddies, a mean over the volume, in m²/s²."""
         psi = self.stream_function(q)
         weight = np.array([self.depth_ratio, 1.0])[:, None, None] / (1 + self.depth_ratio)
-        return -0.5 * (weight * self._means(psi * q.conj())).sum((-3, -2, -1))
+        return np.asarray(-0.5 * (weight * self._means(psi * q.conj())).sum((-3, -2, -1)))
 
     def enstrophy(self, q: Complex[np.ndarray, "*batch 2 n half"]) -> Float[np.ndarray, "*batch 2"]:
         """Half the mean square of q in each layer, in 1/s²."""

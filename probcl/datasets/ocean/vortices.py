@@ -80,7 +80,7 @@ class Vortices:
         slope_x, slope_y = np.zeros_like(x), np.zeros_like(y)
         for centre_x, centre_y, radius, swirl in np.moveaxis(parameters, 0, -1)[..., None]:
             along, across = (x - centre_x) / radius, (y - centre_y) / radius
-            fall = -swirl / _PEAK * np.exp(-0.5 * (along**2 + across**2))
+            fall = swirl / _PEAK * np.exp(-0.5 * (along**2 + across**2))
             slope_x, slope_y = slope_x + fall * along, slope_y + fall * across
         return -slope_y + 1j * slope_x * self.box.stretch(latitude)
 
