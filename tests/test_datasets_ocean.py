@@ -228,7 +228,7 @@ def test_prior_density_integrates_to_one_and_is_zero_outside():
     volume = 160e3**2 * 25e3 * 2 * 0.4
     assert world.log_prior(inside) == pytest.approx(-np.log(volume))
     assert Vortices(2).log_prior(Vortices(2).sample(3)) == pytest.approx(-2 * np.log(volume))
-    for k, value in enumerate((81e3, -81e3, 14e3, 0.1)):
+    for k, value in enumerate((81e3, -81e3, 24e3, 0.1)):
         outside = inside.copy()
         outside[0, 0, k] = value
         assert world.log_prior(outside)[0] == -np.inf

@@ -15,6 +15,8 @@ from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 Velocity = Callable[[float, Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]], Shaped[np.ndarray, "*batch"]]
 """Currents as a function of seconds, latitude and longitude in degrees: u + iv in m/s."""
 
+# Faster than any ocean current, slower than what missing values are usually filled with.
+_FASTEST = 20.0
 _SECOND = np.timedelta64(1, "s")
 
 
@@ -47,6 +49,11 @@ class GridFlow:
         u + iv, m/s, NaN on land.
     seconds, latitude, longitude
         Ascending coordinates, latitude and longitude in degrees.
+
+    Raises
+    ------
+    ValueError
+        If a velocity is infinite or faster than any current, as fill values and other units are.
     """
 
     def __init__(
@@ -57,10 +64,13 @@ class GridFlow:
         longitude: Float[np.ndarray, " lon"],
     ) -> None:
         land = np.isnan(velocity).any(1)
-        self.land: np.ndarray = land
+        self._velocity = np.where(land[:, None], 0, velocity).reshape(-1)
+        fastest = abs(self._velocity).max()
+        if not fastest < _FASTEST:
+            raise ValueError(f"velocity must be below {_FASTEST:g} m/s and NaN on land, got {fastest:g}")
+        self.land = land
         self.seconds = seconds.astype(np.float64)
         self.latitude, self.longitude = latitude.astype(np.float64), longitude.astype(np.float64)
-        self._velocity = np.where(land[:, None], 0, velocity).reshape(-1)
         self._shape = velocity.shape
 
     @classmethod

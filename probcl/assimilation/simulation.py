@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import product
+from numbers import Real
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
@@ -83,12 +84,9 @@ def simulate_tracks(
     archive = require_archive(archive)
     require_count("n_drifters", n_drifters)
     require_count("seed", seed, minimum=0)
-    if not (np.isfinite(position_error) and position_error >= 0):
-        raise ValueError(f"position_error must be finite, in metres, and not negative, got {position_error}")
-    length, interval = _seconds("window", window), _seconds("fix_interval", fix_interval)
-    if interval > length:
-        raise ValueError(f"window must be no shorter than fix_interval, got {window} and {fix_interval}")
-    elapsed = np.arange(int(length / interval + 1e-9) + 1) * interval
+    error = _error(position_error)
+    elapsed = _elapsed(window, fix_interval)
+    longest_step = _seconds("step", step)
     starts = _starts(archive["time"].values, start, elapsed[-1])
     members = archive if "member" in archive.dims else archive.expand_dims("member")
     labels = _labels(members)
@@ -97,32 +95,59 @@ def simulate_tracks(
     for block, chosen, maps in _batches(archive["time"].values, starts, elapsed[-1], len(labels)):
         flow = _flow_from(members.isel(member=block), maps, starts[chosen[0]])
         windows = [(m, begin) for begin in starts[chosen] for m in labels[block].tolist()]
-        place = flow.ocean_starts(n_drifters, [_generator(seed, _STARTS, *window) for window in windows])
-        positions = advect(flow, *place, elapsed, _seconds("step", step))
-        errors = [_generator(seed, _ERRORS, *window) for window in windows]
-        fixes = _with_errors(np.stack(positions[:2], -2), errors, float(position_error))
+        place = flow.ocean_starts(n_drifters, [_generator(seed, _STARTS, *which) for which in windows])
+        positions = advect(flow, *place, elapsed, longest_step)
+        noise = [_generator(seed, _ERRORS, *which) for which in windows]
+        fixes = _with_errors(np.stack(positions[:2], -2), noise, error)
         paths[block, chosen] = fixes.reshape(len(chosen), -1, *paths.shape[2:]).swapaxes(0, 1)
         fate[block, chosen] = positions.fate.reshape(len(chosen), -1, n_drifters).swapaxes(0, 1)
-    tracks = _tracks(paths, fate, starts, elapsed, float(position_error))
+    tracks = _tracks(paths, fate, starts, elapsed, error)
     if "member" in archive.dims:
         tracks["member"] = ("trajectory", labels.repeat(len(starts) * n_drifters), {"long_name": "archive member"})
     return tracks
 
 
+def _error(position_error: object) -> float:
+    if isinstance(position_error, bool) or not isinstance(position_error, Real):
+        raise TypeError(f"position_error must be a number of metres, got {position_error!r}")
+    if not (np.isfinite(position_error) and position_error >= 0):
+        raise ValueError(f"position_error must be finite, in metres, and not negative, got {position_error}")
+    return float(position_error)
+
+
+def _elapsed(window: Duration, fix_interval: Duration) -> Float[np.ndarray, " obs"]:
+    """Return the times of fixes, in seconds from the start."""
+    length, interval = _seconds("window", window), _seconds("fix_interval", fix_interval)
+    if interval > length:
+        raise ValueError(f"window must be no shorter than fix_interval, got {window} and {fix_interval}")
+    return np.arange(int(length / interval + 1e-9) + 1) * interval
+
+
 def _seconds(name: str, duration: Duration) -> float:
+    expected = f"{name} must be a duration with a unit, such as '12h', got {duration!r}"
     if not isinstance(duration, Duration):
-        raise TypeError(f"{name} must be a duration with a unit, such as '12h', got {duration!r}")
+        raise TypeError(expected)
+    # pandas would take bare numbers for nanoseconds.
+    if isinstance(duration, np.timedelta64):
+        bare = np.datetime_data(duration.dtype)[0] == "generic"
+    else:
+        bare = isinstance(duration, str) and not any(map(str.isalpha, duration))
+    if bare:
+        raise ValueError(expected)
     try:
         seconds = pd.Timedelta(duration).total_seconds()
     except ValueError as error:
-        raise ValueError(f"{name} must be a duration with a unit, such as '12h', got {duration!r}") from error
+        raise ValueError(expected) from error
     if not seconds > 0:
         raise ValueError(f"{name} must be positive, got {duration!r}")
     return seconds
 
 
 def _starts(times: Shaped[np.ndarray, " time"], start: Times | None, length: float) -> Shaped[np.ndarray, " starts"]:
-    starts = np.atleast_1d(times[0] if start is None else np.asarray(start)).astype("datetime64[ns]")
+    try:
+        starts = np.atleast_1d(times[0] if start is None else np.asarray(start)).astype("datetime64[ns]")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"start must be one or more times, got {start!r}") from error
     last = times[-1] - np.timedelta64(round(length * 1e9), "ns")
     wrong = np.isnat(starts) | (starts < times[0]) | (starts > last)
     if starts.ndim != 1 or len(starts) == 0 or wrong.any():

@@ -74,7 +74,7 @@ class Turbulence:
             raise ValueError(f"step must be short enough for the integration to be stable, got {self.step} hours")
         psi, u, v = np.moveaxis(record, 2, 0)
         v = (v * self.box.stretch(self.box.latitudes)[:, None]).astype(np.float32)
-        extra = {"psi": (psi, {"standard_name": "ocean_stream_function", "units": "m2 s-1"})}
+        extra = {"psi": (psi, {"long_name": "stream function of the upper layer", "units": "m2 s-1"})}
         return self.box.archive(u, v, days, members, "Two-layer quasi-geostrophic turbulence (world T2)", extra)
 
     def _record(

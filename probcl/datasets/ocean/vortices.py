@@ -35,7 +35,7 @@ class Vortices:
 
     n_vortices: int = 1
     box: Box = field(default_factory=lambda: Box(n=32, size=160e3))
-    radius: tuple[float, float] = (15e3, 40e3)
+    radius: tuple[float, float] = (25e3, 50e3)
     swirl: tuple[float, float] = (0.2, 0.6)
 
     def __post_init__(self) -> None:
