@@ -94,11 +94,10 @@ def simulate_tracks(
     fate = np.empty(paths.shape[:3], np.int8)
     for block, chosen, maps in _batches(archive["time"].values, starts, elapsed[-1], len(labels)):
         flow = _flow_from(members.isel(member=block), maps, starts[chosen[0]])
-        windows = [(m, begin) for begin in starts[chosen] for m in labels[block].tolist()]
-        place = flow.ocean_starts(n_drifters, [_generator(seed, _STARTS, *which) for which in windows])
+        windows = [(member, begin) for begin in starts[chosen] for member in labels[block].tolist()]
+        place = flow.ocean_starts(n_drifters, _generators(seed, _STARTS, windows))
         positions = advect(flow, *place, elapsed, longest_step)
-        noise = [_generator(seed, _ERRORS, *which) for which in windows]
-        fixes = _with_errors(np.stack(positions[:2], -2), noise, error)
+        fixes = _with_errors(np.stack(positions[:2], -2), error, _generators(seed, _ERRORS, windows))
         paths[block, chosen] = fixes.reshape(len(chosen), -1, *paths.shape[2:]).swapaxes(0, 1)
         fate[block, chosen] = positions.fate.reshape(len(chosen), -1, n_drifters).swapaxes(0, 1)
     tracks = _tracks(paths, fate, starts, elapsed, error)
@@ -110,9 +109,10 @@ def simulate_tracks(
 def _error(position_error: object) -> float:
     if isinstance(position_error, bool) or not isinstance(position_error, Real):
         raise TypeError(f"position_error must be a number of metres, got {position_error!r}")
-    if not (np.isfinite(position_error) and position_error >= 0):
-        raise ValueError(f"position_error must be finite, in metres, and not negative, got {position_error}")
-    return float(position_error)
+    metres = float(position_error)
+    if not 0 <= metres < np.inf:
+        raise ValueError(f"position_error must be finite, in metres, and not negative, got {metres}")
+    return metres
 
 
 def _elapsed(window: Duration, fix_interval: Duration) -> Float[np.ndarray, " obs"]:
@@ -188,16 +188,15 @@ def _flow_from(archive: xr.Dataset, maps: Sequence[slice], start: np.datetime64)
     return GridFlow(u + 1j * v, seconds, archive["latitude"].values, archive["longitude"].values)
 
 
-def _generator(seed: int, stream: int, member: int, start: np.datetime64) -> np.random.Generator:
-    nanoseconds = int(start.astype("datetime64[ns]").astype(np.int64))
-    return np.random.default_rng([seed, stream, member % 2**64, nanoseconds % 2**64])
+def _generators(seed: int, stream: int, windows: Sequence[tuple[int, np.datetime64]]) -> list[np.random.Generator]:
+    nanoseconds = [int(start.astype("datetime64[ns]").astype(np.int64)) for _, start in windows]
+    keys = [(member % 2**64, time % 2**64) for (member, _), time in zip(windows, nanoseconds, strict=True)]
+    return [np.random.default_rng([seed, stream, *key]) for key in keys]
 
 
 def _with_errors(
-    path: Float[np.ndarray, "windows n 2 times"], generators: Sequence[np.random.Generator], position_error: float
-) -> Float[np.ndarray, "windows n 2 times"]:
-    if position_error == 0:
-        return path
+    path: Float[np.ndarray, "windows n 2 obs"], position_error: float, generators: Sequence[np.random.Generator]
+) -> Float[np.ndarray, "windows n 2 obs"]:
     metres = position_error * np.stack([generator.standard_normal(path.shape[1:]) for generator in generators])
     north, east = metres[:, :, 0] / METRES_PER_DEGREE, metres[:, :, 1] / metres_per_degree_east(path[:, :, 0])
     return path + np.stack([north, east], 2)
