@@ -58,6 +58,7 @@ class Turbulence:
     ) -> xr.Dataset:
         """Run members, and record u, v and the stream function `psi` (m²/s) of the upper layer, float32.
 
+        The mean flow, U₁ = `model.shear` to the east, is in u but not in psi, which is that of the eddies.
         The box is periodic, but drifters that reach its edge leave the archive. Times are rounded to time steps.
 
         Member i is a function of the seed and of i up to rounding, which turbulence amplifies. Members with other
@@ -73,8 +74,9 @@ class Turbulence:
         if not np.isfinite(record).all():
             raise ValueError(f"step must be short enough for the integration to be stable, got {self.step} hours")
         psi, u, v = np.moveaxis(record, 2, 0)
+        u = u + np.float32(self.model.shear)
         v = (v * self.box.stretch(self.box.latitudes)[:, None]).astype(np.float32)
-        extra = {"psi": (psi, {"long_name": "stream function of the upper layer", "units": "m2 s-1"})}
+        extra = {"psi": (psi, {"long_name": "stream function of the eddies of the upper layer", "units": "m2 s-1"})}
         return self.box.archive(u, v, days, members, "Two-layer quasi-geostrophic turbulence (world T2)", extra)
 
     def _record(

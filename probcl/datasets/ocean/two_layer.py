@@ -24,8 +24,8 @@ class TwoLayerQG:
         ∂_t q_i &= −J(ψ_i, q_i) − U_i ∂_x q_i − Q_{iy} ∂_x ψ_i − δ_{i2} r ∇²ψ_2 − ν ∇^8 q_i,
 
     with F₁ = 1/(R_d² (1 + δ)), F₂ = δ F₁, Q₁y = β + F₁ (U₁ − U₂) and Q₂y = β − F₂ (U₁ − U₂) (Vallis 2017,
-    *Atmospheric and Oceanic Fluid Dynamics*, §5.3 and §9.6). The frame moves with the upper layer, U₁ = 0, so that ψ₁
-    is all of its flow.
+    *Atmospheric and Oceanic Fluid Dynamics*, §5.3 and §9.6). The lower layer has no mean flow, U₂ = 0, which
+    is nearly the frame of the eddies.
 
     Products are taken on the grid and truncated at two thirds of the waves, which conserves energy and enstrophy;
     time steps are third-order Adams-Bashforth with an exact factor for the hyperviscosity.
@@ -41,7 +41,7 @@ class TwoLayerQG:
     depth_ratio : float
         δ, depth of the upper layer over that of the lower.
     shear : float
-        U₁ − U₂, in m/s.
+        U₁ − U₂ = U₁, in m/s.
     beta : float
         In 1/(m s).
     drag : float
@@ -54,7 +54,7 @@ class TwoLayerQG:
     size: float = 1000e3
     deformation_radius: float = 40e3
     depth_ratio: float = 0.25
-    shear: float = 0.17
+    shear: float = 0.16
     beta: float = 1.6e-11
     drag: float = 5e-7
     hyperviscosity: float = 1e-5
@@ -123,7 +123,7 @@ class TwoLayerQG:
         advection = 1j * k * scipy.fft.rfft2(u * vorticity) + 1j * l * scipy.fft.rfft2(v * vorticity)
         one, two = self.stretching
         gradient = np.array([self.beta + one * self.shear, self.beta - two * self.shear])[:, None, None]
-        mean_flow = np.array([0.0, -self.shear])[:, None, None]
+        mean_flow = np.array([self.shear, 0.0])[:, None, None]
         change = -advection - 1j * k * (mean_flow * q + gradient * psi)
         change[..., 1, :, :] += self.drag * self._square * psi[..., 1, :, :]
         return self.kept * change
@@ -150,7 +150,7 @@ class TwoLayerQG:
         one, two = self.stretching
         invert = np.linalg.inv(np.array([[-square - one, one], [two, -square - two]]))
         gradient = np.diag([self.beta + one * self.shear, self.beta - two * self.shear])
-        matrix = -1j * k * (np.diag([0.0, -self.shear]) + gradient @ invert)
+        matrix = -1j * k * (np.diag([self.shear, 0.0]) + gradient @ invert)
         return np.linalg.eigvals(matrix + self.drag * square * np.diag([0.0, 1.0]) @ invert)
 
     def decay(self, step: float) -> Float[np.ndarray, "n half"]:
