@@ -252,6 +252,31 @@ def test_tracks_on_the_grid_follow_those_of_the_formula():
     assert np.nanmean(abs(on_grid.latitude[..., -1] - exact.latitude[..., -1])) < 0.03 * way
 
 
+@pytest.mark.slow
+def test_brute_force_posteriors_given_tracks_are_calibrated():
+    """Importance sampling from the prior: where 100 truths lie in their posteriors is uniform."""
+    world, cases, error = Vortices(1), 100, 5e3
+    options = {"n_drifters": 4, "window": "1D", "fix_interval": "12h"}
+    truth = world.sample(cases)[:, 0]
+    exact, seen = (simulate_tracks(world.archive(cases), position_error=e, **options) for e in (0.0, error))
+    prior = world.sample(3000, first_member=cases)
+    flow = GridFlow.from_archive(world.archive_of(prior))
+    values = prior[:, 0]
+    positions = []
+    for case in range(cases):
+        rows = slice(4 * case, 4 * case + 4)
+        start = (np.broadcast_to(exact[name].values[rows, 0], (3000, 4)) for name in ("latitude", "longitude"))
+        path = advect(flow, *start, DAY * np.array([0, 0.5, 1.0]))
+        north = (seen.latitude.values[rows] - path.latitude)[..., 1:] * METRES_PER_DEGREE
+        east = (seen.longitude.values[rows] - path.longitude)[..., 1:] * metres_per_degree_east(path.latitude)[..., 1:]
+        same = np.isfinite(path.latitude) == np.isfinite(exact.latitude.values[rows])
+        log_weight = -np.nansum(north**2 + east**2, (1, 2)) / (2 * error**2) + np.where(same.all((1, 2)), 0, -np.inf)
+        weight = np.exp(log_weight - log_weight.max())
+        positions.append(weight @ (values < truth[case]) / weight.sum())
+    for parameter in np.array(positions).T:
+        assert kstest(parameter, "uniform").pvalue > 0.01
+
+
 @pytest.mark.parametrize("wrong", [{"n_vortices": 0}, {"radius": (2e4, 1e4)}, {"swirl": (0.0, 1.0)}])
 def test_vortices_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
