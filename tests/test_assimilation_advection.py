@@ -151,8 +151,8 @@ def test_interpolation_is_exact_for_products_of_linear_functions_on_uneven_grids
 
 def test_members_do_not_see_each_others_currents():
     world = GaussianOcean(n_waves=64)
-    together = simulate_tracks(world.archive(3), n_drifters=4, window="5D", fix_interval="1D")
-    alone = simulate_tracks(world.archive(1, first_member=1), n_drifters=4, window="5D", fix_interval="1D")
+    together = simulate_tracks(world.archive(3), n_drifters=4, window="5D", fix_interval="1D", step="6h")
+    alone = simulate_tracks(world.archive(1, first_member=1), n_drifters=4, window="5D", fix_interval="1D", step="6h")
     assert (together.member.values == np.repeat([0, 1, 2], 4)).all()
     rows = together.isel(trajectory=together.member.values == 1)
     np.testing.assert_allclose(rows.latitude.values, alone.latitude.values, rtol=0, atol=1e-6)
@@ -160,7 +160,7 @@ def test_members_do_not_see_each_others_currents():
 
 def test_an_archive_without_members_gives_the_tracks_of_its_only_member():
     archive = GaussianOcean(n_waves=64).archive(1)
-    options = {"n_drifters": 5, "window": "4D", "fix_interval": "12h", "position_error": 200.0, "seed": 3}
+    options = {"n_drifters": 5, "window": "4D", "fix_interval": "12h", "step": "6h", "position_error": 200.0, "seed": 3}
     one, other = (simulate_tracks(a, **options) for a in (archive, archive.isel(member=0)))
     xr.testing.assert_equal(one.drop_vars("member"), other)
 
@@ -169,7 +169,7 @@ def test_drifters_feel_the_currents_of_their_time():
     """Speed grows linearly from 0 to 0.2 m/s in ten days: the way is ½ a t²."""
     archive = archive_of(lambda seconds, y, x: np.full(y.shape, 0.2j * seconds / (10 * DAY)), days=(0, 5, 10))
     start = archive.time.values[0] + np.array([0, 3], "timedelta64[D]")
-    tracks = simulate_tracks(archive, n_drifters=30, window="4D", fix_interval="4D", start=start)
+    tracks = simulate_tracks(archive, n_drifters=30, window="4D", fix_interval="4D", step="6h", start=start)
     north = (tracks.latitude[:, 1] - tracks.latitude[:, 0]).values.reshape(2, 30) * METRES_PER_DEGREE
     for row, day in zip(north, (0, 3), strict=True):
         assert row[np.isfinite(row)] == pytest.approx(0.01 * DAY * ((day + 4) ** 2 - day**2), rel=1e-6)
@@ -182,7 +182,7 @@ def test_drifters_stop_at_a_coast_and_are_masked_from_then_on():
     archive = archive_of(uniform(0.5 + 0j))
     coast = archive.longitude.values[15]
     archive = archive.where(archive.longitude < coast)
-    tracks = simulate_tracks(archive, n_drifters=200, window="10D", fix_interval="6h")
+    tracks = simulate_tracks(archive, n_drifters=200, window="10D", fix_interval="6h", step="6h")
     spacing = float(archive.longitude[1] - archive.longitude[0])
     assert set(tracks.fate.values) == {Fate.AGROUND}
     seen = np.isfinite(tracks.longitude.values)
@@ -196,7 +196,7 @@ def test_drifters_stop_at_a_coast_and_are_masked_from_then_on():
 
 def test_drifters_that_leave_the_grid_are_masked_from_then_on():
     archive = archive_of(uniform(-0.5j), box=Box(n=10, size=200e3))
-    tracks = simulate_tracks(archive, n_drifters=50, window="10D", fix_interval="6h")
+    tracks = simulate_tracks(archive, n_drifters=50, window="10D", fix_interval="6h", step="6h")
     assert set(tracks.fate.values) == {Fate.OFF_GRID}
     assert np.nanmin(tracks.latitude.values) >= archive.latitude.values[0]
     assert np.isfinite(tracks.latitude.values[:, 0]).all()
@@ -204,7 +204,7 @@ def test_drifters_that_leave_the_grid_are_masked_from_then_on():
 
 
 def test_a_drifter_afloat_has_every_fix():
-    tracks = simulate_tracks(archive_of(uniform(0j)), n_drifters=20, window="10D", fix_interval="1D")
+    tracks = simulate_tracks(archive_of(uniform(0j)), n_drifters=20, window="10D", fix_interval="1D", step="6h")
     assert (tracks.fate.values == Fate.AFLOAT).all()
     assert np.isfinite(tracks.latitude.values).all()
     assert np.ptp(tracks.latitude.values, axis=1).max() == 0
@@ -215,7 +215,7 @@ def test_a_node_that_is_missing_once_is_land_in_that_window_alone():
     for name in ("u", "v"):
         archive[name][:, 3] = archive[name][:, 3].where(archive.longitude > -40)
     starts = archive.time.values[[0, 2]]
-    tracks = simulate_tracks(archive, n_drifters=200, window="1D", fix_interval="1D", start=starts)
+    tracks = simulate_tracks(archive, n_drifters=200, window="1D", fix_interval="1D", step="6h", start=starts)
     first = tracks.longitude.values[:, 0].reshape(2, 200)
     assert first[0].min() < -40.5
     assert first[1].min() > -40
@@ -225,7 +225,7 @@ def test_starts_are_uniform_over_the_water():
     box = Box(n=30, size=3000e3, latitude=40.0)
     archive = archive_of(uniform(0j), box=box)
     archive = archive.where(archive.latitude > archive.latitude[10])
-    tracks = simulate_tracks(archive, n_drifters=40_000, window="1D", fix_interval="1D")
+    tracks = simulate_tracks(archive, n_drifters=40_000, window="1D", fix_interval="1D", step="6h")
     sine = np.sin(np.radians(tracks.latitude.values[:, 0]))
     low, high = np.sin(np.radians(archive.latitude.values[[11, -1]]))
     rank = np.sort((sine - low) / (high - low))
@@ -238,7 +238,7 @@ def test_starts_are_uniform_over_the_water():
 
 def test_tracks_have_the_form_that_readers_expect(tmp_path):
     archive = GaussianOcean(n_waves=64).archive(2)
-    tracks = simulate_tracks(archive, n_drifters=3, window="5D", fix_interval="12h", position_error=100)
+    tracks = simulate_tracks(archive, n_drifters=3, window="5D", fix_interval="12h", step="6h", position_error=100)
     assert dict(tracks.sizes) == {"trajectory": 6, "obs": 11}
     assert tracks.trajectory.attrs["cf_role"] == "trajectory_id"
     assert tracks.attrs == {"Conventions": "CF-1.8", "featureType": "trajectory"}
@@ -257,7 +257,7 @@ def test_tracks_have_the_form_that_readers_expect(tmp_path):
 
 def test_errors_have_the_stated_size_in_metres_in_both_directions():
     archive = archive_of(uniform(0j), box=Box(n=24, size=600e3, latitude=60.0), members=20)
-    options = {"n_drifters": 20, "window": "10D", "fix_interval": "6h", "seed": 1}
+    options = {"n_drifters": 20, "window": "10D", "fix_interval": "6h", "step": "6h", "seed": 1}
     exact = simulate_tracks(archive, **options)
     noisy = simulate_tracks(archive, position_error=250.0, **options)
     north = ((noisy.latitude - exact.latitude) * METRES_PER_DEGREE).values
@@ -271,7 +271,7 @@ def test_errors_have_the_stated_size_in_metres_in_both_directions():
 
 def test_tracks_are_a_function_of_the_seed():
     archive = GaussianOcean(n_waves=64).archive(2)
-    options = {"n_drifters": 3, "window": "2D", "fix_interval": "12h", "position_error": 100.0}
+    options = {"n_drifters": 3, "window": "2D", "fix_interval": "12h", "step": "6h", "position_error": 100.0}
     first, again, other = (simulate_tracks(archive, seed=seed, **options) for seed in (5, 5, 6))
     xr.testing.assert_identical(first, again)
     assert (first.latitude.values != other.latitude.values).all()
@@ -280,7 +280,7 @@ def test_tracks_are_a_function_of_the_seed():
 def test_windows_are_the_same_simulated_alone_or_together():
     archive = GaussianOcean(n_waves=64).archive(2)
     starts = archive.time.values[[0, 2, 5]] + np.array([0, 6, 6], "timedelta64[h]")
-    options = {"n_drifters": 4, "window": "3D", "fix_interval": "1D", "position_error": 50.0}
+    options = {"n_drifters": 4, "window": "3D", "fix_interval": "1D", "step": "6h", "position_error": 50.0}
     together = simulate_tracks(archive, start=starts, **options)
     for start in starts:
         alone = simulate_tracks(archive, start=start, **options)
@@ -367,26 +367,26 @@ def test_wrong_types_are_refused(small):
     ],
 )
 def test_wrong_arguments_of_a_simulation_are_refused_by_name(small, change, error, message):
-    arguments = {"n_drifters": 2, "window": "5D", "fix_interval": "1D"} | change
+    arguments = {"n_drifters": 2, "window": "5D", "fix_interval": "1D", "step": "6h"} | change
     with pytest.raises(error, match=message):
         simulate_tracks(small, **arguments)
 
 
 def test_an_archive_without_water_is_refused(small):
     with pytest.raises(ValueError, match="archive must have a cell with water"):
-        simulate_tracks(small.where(small.latitude > 90), n_drifters=1, window="1D", fix_interval="1D")
+        simulate_tracks(small.where(small.latitude > 90), n_drifters=1, window="1D", fix_interval="1D", step="6h")
 
 
 @pytest.mark.parametrize("filled", [-32768.0, 1e20, np.inf, -999.0])
 def test_fill_values_that_were_not_decoded_are_refused(small, filled):
     small.u[0, 0, 2, 3] = filled
     with pytest.raises(ValueError, match="velocity must be below 20 m/s and NaN on land"):
-        simulate_tracks(small, n_drifters=1, window="1D", fix_interval="1D")
+        simulate_tracks(small, n_drifters=1, window="1D", fix_interval="1D", step="6h")
 
 
 def test_longitudes_of_either_convention_give_the_same_tracks():
     archive = GaussianOcean(n_waves=64).archive(1)
-    options = {"n_drifters": 6, "window": "5D", "fix_interval": "1D"}
+    options = {"n_drifters": 6, "window": "5D", "fix_interval": "1D", "step": "6h"}
     east = archive.longitude
     west = simulate_tracks(archive, **options)
     turned = simulate_tracks(archive.assign_coords(longitude=(east + 360).assign_attrs(east.attrs)), **options)
