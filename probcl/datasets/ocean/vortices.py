@@ -75,7 +75,7 @@ class Vortices:
         latitude: Float[np.ndarray, "member n"],
         longitude: Float[np.ndarray, "member n"],
     ) -> Complex[np.ndarray, "member n"]:
-        """Evaluate u + iv, in m/s, at places in degrees, a row for each member; without a grid, for exact likelihoods."""
+        """Evaluate u + iv, in m/s, at places in degrees, a row for each member, without a grid."""
         x, y = self.box.plane(latitude, longitude)
         slope_x, slope_y = np.zeros_like(x), np.zeros_like(y)
         for centre_x, centre_y, radius, swirl in np.moveaxis(parameters, 0, -1)[..., None]:
