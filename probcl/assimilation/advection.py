@@ -1,0 +1,214 @@
+"""Drifters carried by currents on the sphere."""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Complex, Float, Int, Shaped
+
+from probcl.assimilation.archive import require_archive
+from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
+
+Velocity = Callable[[float, Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]], Shaped[np.ndarray, "*batch"]]
+"""Currents as a function of seconds, latitude and longitude in degrees: u + iv in m/s."""
+
+# Faster than any ocean current, slower than what missing values are usually filled with.
+_FASTEST = 20.0
+_SECOND = np.timedelta64(1, "s")
+
+
+class Fate(IntEnum):
+    """What became of a drifter."""
+
+    AFLOAT = 0
+    AGROUND = 1
+    OFF_GRID = 2
+
+
+class Positions(NamedTuple):
+    """Where drifters were at each time, NaN once they have stopped, and why they stopped."""
+
+    latitude: Float[np.ndarray, "*batch times"]
+    longitude: Float[np.ndarray, "*batch times"]
+    fate: Int[np.ndarray, "*batch"]
+
+
+class GridFlow:
+    """Currents on a grid, bilinear in space and linear in time, for several windows at once.
+
+    Water does not move at a node on land, so that drifters slow down towards it; they are aground where the nearest
+    node is land. A node that is NaN at any time counts as land. Beyond the grid the velocity is that of its edge, so
+    that a time step can be finished; the drifter is then off the grid.
+
+    Parameters
+    ----------
+    velocity
+        u + iv, m/s, NaN on land.
+    seconds, latitude, longitude
+        Ascending coordinates, latitude and longitude in degrees.
+
+    Raises
+    ------
+    ValueError
+        If a velocity is infinite or faster than any current, as fill values and other units are.
+    """
+
+    def __init__(
+        self,
+        velocity: Complex[np.ndarray, "windows time lat lon"],
+        seconds: Float[np.ndarray, " time"],
+        latitude: Float[np.ndarray, " lat"],
+        longitude: Float[np.ndarray, " lon"],
+    ) -> None:
+        land = np.isnan(velocity).any(1)
+        self._velocity = np.where(land[:, None], 0, velocity).reshape(-1)
+        fastest = abs(self._velocity).max()
+        if not fastest < _FASTEST:
+            raise ValueError(f"velocity must be below {_FASTEST:g} m/s and NaN on land, got {fastest:g}")
+        self.land = land
+        self.seconds = seconds.astype(np.float64)
+        self.latitude, self.longitude = latitude.astype(np.float64), longitude.astype(np.float64)
+        self._shape = velocity.shape
+
+    @classmethod
+    def from_archive(cls, archive: xr.Dataset) -> "GridFlow":
+        """Take the currents of an archive, a window for each member; seconds count from its first time."""
+        archive = require_archive(archive)
+        u, v = (np.asarray(archive[name].values) for name in ("u", "v"))
+        velocity = (u + 1j * v).reshape(-1, *u.shape[-3:])
+        time = archive["time"].values
+        return cls(velocity, (time - time[0]) / _SECOND, archive["latitude"].values, archive["longitude"].values)
+
+    def __call__(
+        self, seconds: float, latitude: Float[np.ndarray, "windows n"], longitude: Float[np.ndarray, "windows n"]
+    ) -> Complex[np.ndarray, "windows n"]:
+        """Velocity u + iv at places, a row for each window."""
+        windows, times, rows, columns = self._shape
+        (before,), (after_weight,) = _bracket(np.array([seconds]), self.seconds)
+        row, north = _bracket(latitude, self.latitude)
+        column, east = _bracket(longitude, self.longitude)
+        window = np.arange(windows)[:, None]
+        corner = ((window * times + before) * rows + row) * columns + column
+        now = self._in_space(corner, north, east)
+        if after_weight == 0:
+            return now
+        return now + after_weight * (self._in_space(corner + rows * columns, north, east) - now)
+
+    def _in_space(
+        self,
+        corner: Int[np.ndarray, "windows n"],
+        north: Float[np.ndarray, "windows n"],
+        east: Float[np.ndarray, "windows n"],
+    ) -> Complex[np.ndarray, "windows n"]:
+        field, columns = self._velocity, self._shape[-1]
+        south_edge = field[corner] + east * (field[corner + 1] - field[corner])
+        corner = corner + columns
+        north_edge = field[corner] + east * (field[corner + 1] - field[corner])
+        return south_edge + north * (north_edge - south_edge)
+
+    def fate(
+        self, latitude: Float[np.ndarray, "windows n"], longitude: Float[np.ndarray, "windows n"]
+    ) -> Int[np.ndarray, "windows n"]:
+        """Tell which places are aground or off the grid."""
+        row, north = _bracket(latitude, self.latitude)
+        column, east = _bracket(longitude, self.longitude)
+        window = np.arange(self._shape[0])[:, None]
+        aground = self.land[window, row + (north > 0.5), column + (east > 0.5)]
+        inside = _within(latitude, self.latitude) & _within(longitude, self.longitude)
+        return np.where(inside, np.where(aground, Fate.AGROUND, Fate.AFLOAT), Fate.OFF_GRID)
+
+    def ocean_starts(
+        self, n: int, generators: Sequence[np.random.Generator]
+    ) -> tuple[Float[np.ndarray, "windows n"], Float[np.ndarray, "windows n"]]:
+        """Draw places uniformly over the cells with water at all four corners, with a generator for each window."""
+        places = [self._starts_of(window, n, generator) for window, generator in enumerate(generators)]
+        return np.stack([place[0] for place in places]), np.stack([place[1] for place in places])
+
+    def _starts_of(
+        self, window: int, n: int, generator: np.random.Generator
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        wet = ~self.land[window]
+        cells = wet[:-1, :-1] & wet[1:, :-1] & wet[:-1, 1:] & wet[1:, 1:]
+        if not cells.any():
+            raise ValueError(
+                "archive must have a cell with water at its four corners for drifters to start in, got none"
+            )
+        sine = np.sin(np.radians(self.latitude))
+        area = cells * np.outer(np.diff(sine), np.diff(self.longitude))
+        edges = np.cumsum(area.ravel())
+        chosen, across, along = generator.random((3, n))
+        cell = np.searchsorted(edges, chosen * edges[-1], side="right")
+        row, column = np.unravel_index(cell, cells.shape)
+        latitude = np.degrees(np.arcsin(sine[row] + across * np.diff(sine)[row]))
+        return latitude, self.longitude[column] + along * np.diff(self.longitude)[column]
+
+
+def advect(
+    velocity: Velocity,
+    latitude: Float[np.ndarray, "*batch"],
+    longitude: Float[np.ndarray, "*batch"],
+    seconds: Float[np.ndarray, " times"],
+    step: float = 3600.0,
+) -> Positions:
+    """Carry drifters with currents on the sphere, by the classical fourth-order Runge-Kutta method.
+
+    Parameters
+    ----------
+    velocity
+        A `GridFlow`, or a function of seconds and positions. A grid stops drifters that run aground or leave it.
+    latitude, longitude
+        Degrees, at the first time.
+    seconds
+        Times at which positions are wanted, ascending; the first is the start.
+    step
+        Longest time step, in seconds. Every interval is divided evenly.
+
+    Returns
+    -------
+    Positions
+        Degrees; NaN from the first time at which a drifter has stopped.
+    """
+    fate_of = getattr(velocity, "fate", None)
+    stopped = np.full(latitude.shape, int(Fate.AFLOAT)) if fate_of is None else fate_of(latitude, longitude)
+    place = np.stack([latitude, longitude]).astype(np.float64)
+    record = [np.where(stopped == Fate.AFLOAT, place, np.nan)]
+    for start, end in pairwise(seconds):
+        steps = max(1, int(np.ceil((end - start) / step - 1e-9)))
+        dt = (end - start) / steps
+        for k in range(steps):
+            place = np.where(stopped == Fate.AFLOAT, _runge_kutta(velocity, start + k * dt, place, dt), place)
+            if fate_of is not None:
+                stopped = np.where(stopped == Fate.AFLOAT, fate_of(*place), stopped)
+        record.append(np.where(stopped == Fate.AFLOAT, place, np.nan))
+    path = np.stack(record, -1)
+    return Positions(path[0], path[1], stopped)
+
+
+def _runge_kutta(
+    velocity: Velocity, seconds: float, place: Float[np.ndarray, "2 *batch"], dt: float
+) -> Float[np.ndarray, "2 *batch"]:
+    def rate(time: float, place: Float[np.ndarray, "2 *batch"]) -> Float[np.ndarray, "2 *batch"]:
+        w = velocity(time, place[0], place[1])
+        return np.stack([w.imag / METRES_PER_DEGREE, w.real / metres_per_degree_east(place[0])])
+
+    first = rate(seconds, place)
+    second = rate(seconds + dt / 2, place + dt / 2 * first)
+    third = rate(seconds + dt / 2, place + dt / 2 * second)
+    fourth = rate(seconds + dt, place + dt * third)
+    return place + dt / 6 * (first + 2 * second + 2 * third + fourth)
+
+
+def _bracket(
+    x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]
+) -> tuple[Int[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Return the node before x and how far x is from it to the next, in [0, 1], also for x beyond the nodes."""
+    position = np.interp(x, nodes, np.arange(len(nodes)))
+    node = np.minimum(position.astype(np.int64), max(len(nodes) - 2, 0))
+    return node, position - node
+
+
+def _within(x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]) -> Bool[np.ndarray, "*batch"]:
+    return (nodes[0] <= x) & (x <= nodes[-1])

@@ -1,0 +1,242 @@
+"""Tracks that drifters would leave in the currents of an archive."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import product
+from numbers import Real
+
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+import xarray as xr
+from jaxtyping import Float, Int, Shaped
+
+from probcl.assimilation.advection import Fate, GridFlow, advect
+from probcl.assimilation.archive import require_archive
+from probcl.checks import require_count
+from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
+
+Duration = str | np.timedelta64 | timedelta
+"""A length of time with its unit, as "12h" or ``np.timedelta64(5, "D")``."""
+
+Times = str | np.datetime64 | Sequence[np.datetime64] | Shaped[np.ndarray, " starts"]
+
+# Windows whose fields are interpolated together: few enough for the fields to stay in the cache.
+_WINDOWS_AT_ONCE = 128
+_STARTS, _ERRORS = 0, 1
+
+
+def simulate_tracks(
+    archive: xr.Dataset,
+    *,
+    n_drifters: int,
+    window: Duration,
+    fix_interval: Duration,
+    position_error: float = 0.0,
+    start: Times | None = None,
+    step: Duration = "1h",
+    seed: int = 0,
+) -> xr.Dataset:
+    """Release drifters in the currents of an archive and record their fixes.
+
+    In every window (a member and a start time) drifters start at random over the water, are carried by the evolving
+    currents (`advect`), and are seen at the start and then every `fix_interval` with independent Gaussian errors to
+    east and north. One that runs aground or leaves the grid stops, and has no fixes from then on.
+
+    Parameters
+    ----------
+    archive : xarray.Dataset
+        Of the form that `require_archive` asks for.
+    n_drifters : int
+        In each window.
+    window, fix_interval, step : str or timedelta
+        Length of the windows, time between fixes and longest time step, with units: ``"12h"``.
+    position_error : float
+        Standard deviation of a fix to east and to north, in metres.
+    start : datetime64 or several, optional
+        First times of the windows; the first time of the archive unless given.
+    seed : int
+        Starts, and errors, are a function of the seed, the member's label and the start time alone. The same seed
+        without errors gives the true positions.
+
+    Returns
+    -------
+    xarray.Dataset
+        `time`, `latitude`, `longitude` and `position_error` on (trajectory, obs), NaT and NaN after the last fix; on
+        trajectory `fate` (a `Fate`), `member` (where the archive has members) and `start`. Members vary slowest,
+        then starts, then drifters, so that every window has `n_drifters` rows in a block.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the archive is refused, a duration has no unit or is not positive, the window is shorter than the interval
+        or is not covered by the archive, or there is no water.
+
+    Examples
+    --------
+    >>> from probcl.assimilation import simulate_tracks
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(n_members=3, days=[0, 5])
+    >>> tracks = simulate_tracks(archive, n_drifters=4, window="5D", fix_interval="12h", position_error=100)
+    >>> dict(tracks.sizes)
+    {'trajectory': 12, 'obs': 11}
+    """
+    archive = require_archive(archive)
+    require_count("n_drifters", n_drifters)
+    require_count("seed", seed, minimum=0)
+    error = _error(position_error)
+    elapsed = _elapsed(window, fix_interval)
+    longest_step = _seconds("step", step)
+    starts = _starts(archive["time"].values, start, elapsed[-1])
+    members = archive if "member" in archive.dims else archive.expand_dims("member")
+    labels = _labels(members)
+    paths = np.empty((len(labels), len(starts), n_drifters, 2, len(elapsed)))
+    fate = np.empty(paths.shape[:3], np.int8)
+    for block, chosen, maps in _batches(archive["time"].values, starts, elapsed[-1], len(labels)):
+        flow = _flow_from(members.isel(member=block), maps, starts[chosen[0]])
+        windows = [(member, begin) for begin in starts[chosen] for member in labels[block].tolist()]
+        place = flow.ocean_starts(n_drifters, _generators(seed, _STARTS, windows))
+        positions = advect(flow, *place, elapsed, longest_step)
+        fixes = _with_errors(np.stack(positions[:2], -2), error, _generators(seed, _ERRORS, windows))
+        paths[block, chosen] = fixes.reshape(len(chosen), -1, *paths.shape[2:]).swapaxes(0, 1)
+        fate[block, chosen] = positions.fate.reshape(len(chosen), -1, n_drifters).swapaxes(0, 1)
+    tracks = _tracks(paths, fate, starts, elapsed, error)
+    if "member" in archive.dims:
+        tracks["member"] = ("trajectory", labels.repeat(len(starts) * n_drifters), {"long_name": "archive member"})
+    return tracks
+
+
+def _error(position_error: object) -> float:
+    if isinstance(position_error, bool) or not isinstance(position_error, Real):
+        raise TypeError(f"position_error must be a number of metres, got {position_error!r}")
+    metres = float(position_error)
+    if not 0 <= metres < np.inf:
+        raise ValueError(f"position_error must be finite, in metres, and not negative, got {metres}")
+    return metres
+
+
+def _elapsed(window: Duration, fix_interval: Duration) -> Float[np.ndarray, " obs"]:
+    """Return the times of fixes, in seconds from the start."""
+    length, interval = _seconds("window", window), _seconds("fix_interval", fix_interval)
+    if interval > length:
+        raise ValueError(f"window must be no shorter than fix_interval, got {window} and {fix_interval}")
+    return np.arange(int(length / interval + 1e-9) + 1) * interval
+
+
+def _seconds(name: str, duration: Duration) -> float:
+    expected = f"{name} must be a duration with a unit, such as '12h', got {duration!r}"
+    if not isinstance(duration, Duration):
+        raise TypeError(expected)
+    # pandas would take bare numbers for nanoseconds.
+    if isinstance(duration, np.timedelta64):
+        bare = np.datetime_data(duration.dtype)[0] == "generic"
+    else:
+        bare = isinstance(duration, str) and not any(map(str.isalpha, duration))
+    if bare:
+        raise ValueError(expected)
+    try:
+        seconds = pd.Timedelta(duration).total_seconds()
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if not seconds > 0:
+        raise ValueError(f"{name} must be positive, got {duration!r}")
+    return seconds
+
+
+def _starts(times: Shaped[np.ndarray, " time"], start: Times | None, length: float) -> Shaped[np.ndarray, " starts"]:
+    try:
+        starts = np.atleast_1d(times[0] if start is None else np.asarray(start)).astype("datetime64[ns]")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"start must be one or more times, got {start!r}") from error
+    last = times[-1] - np.timedelta64(round(length * 1e9), "ns")
+    wrong = np.isnat(starts) | (starts < times[0]) | (starts > last)
+    if starts.ndim != 1 or len(starts) == 0 or wrong.any():
+        raise ValueError(
+            f"start must leave a window of {length / 86400:g} days within the archive, {times[0]} to {times[-1]}, "
+            f"got {starts[wrong][:3] if wrong.any() else starts}"
+        )
+    return starts
+
+
+def _labels(archive: xr.Dataset) -> Int[np.ndarray, " members"]:
+    """Return the members' labels where they are integers, and their numbers otherwise."""
+    labels = archive["member"].values
+    return labels.astype(np.int64) if np.issubdtype(labels.dtype, np.integer) else np.arange(len(labels))
+
+
+def _batches(
+    times: Shaped[np.ndarray, " time"], starts: Shaped[np.ndarray, " starts"], length: float, n_members: int
+) -> Iterator[tuple[slice, list[int], list[slice]]]:
+    """Divide the windows into batches: members, starts whose maps are equally far from them, and those maps."""
+    alike = defaultdict(list)
+    for number, start in enumerate(starts):
+        since_start = (times - start) / np.timedelta64(1, "s")
+        before = int(np.searchsorted(since_start, 0, side="right")) - 1
+        maps = slice(before, int(np.searchsorted(since_start, length)) + 1)
+        alike[since_start[maps].tobytes()].append((number, maps))
+    at_once = max(1, _WINDOWS_AT_ONCE // n_members)
+    for group in alike.values():
+        for first, member in product(range(0, len(group), at_once), range(0, n_members, _WINDOWS_AT_ONCE)):
+            numbers, maps = zip(*group[first : first + at_once], strict=True)
+            yield slice(member, member + _WINDOWS_AT_ONCE), list(numbers), list(maps)
+
+
+def _flow_from(archive: xr.Dataset, maps: Sequence[slice], start: np.datetime64) -> GridFlow:
+    """Take the maps of windows, starts slowest; seconds count from a window's start, `start` for the first."""
+    u, v = (np.concatenate([archive[name].isel(time=part).values for part in maps]) for name in ("u", "v"))
+    seconds = (archive["time"].values[maps[0]] - start) / np.timedelta64(1, "s")
+    return GridFlow(u + 1j * v, seconds, archive["latitude"].values, archive["longitude"].values)
+
+
+def _generators(seed: int, stream: int, windows: Sequence[tuple[int, np.datetime64]]) -> list[np.random.Generator]:
+    nanoseconds = [int(start.astype("datetime64[ns]").astype(np.int64)) for _, start in windows]
+    keys = [(member % 2**64, time % 2**64) for (member, _), time in zip(windows, nanoseconds, strict=True)]
+    return [np.random.default_rng([seed, stream, *key]) for key in keys]
+
+
+def _with_errors(
+    path: Float[np.ndarray, "windows n 2 obs"], position_error: float, generators: Sequence[np.random.Generator]
+) -> Float[np.ndarray, "windows n 2 obs"]:
+    metres = position_error * np.stack([generator.standard_normal(path.shape[1:]) for generator in generators])
+    north, east = metres[:, :, 0] / METRES_PER_DEGREE, metres[:, :, 1] / metres_per_degree_east(path[:, :, 0])
+    return path + np.stack([north, east], 2)
+
+
+def _tracks(
+    paths: Float[np.ndarray, "members starts n 2 obs"],
+    fate: Int[np.ndarray, "members starts n"],
+    starts: Shaped[np.ndarray, " starts"],
+    elapsed: Float[np.ndarray, " obs"],
+    position_error: float,
+) -> xr.Dataset:
+    latitude, longitude = (paths[:, :, :, k].reshape(-1, len(elapsed)) for k in (0, 1))
+    begin = np.broadcast_to(starts[:, None], fate.shape).reshape(-1)
+    seen = np.isfinite(latitude)
+    time = begin[:, None] + np.round(elapsed * 1e9).astype("timedelta64[ns]")
+    time = np.where(seen, time, np.datetime64("NaT"))
+    error = np.where(seen, position_error, np.nan)
+    fixes, each = ("trajectory", "obs"), "trajectory"
+    tracks = xr.Dataset(
+        {
+            "time": (fixes, time, {"standard_name": "time"}),
+            "latitude": (fixes, latitude, {"standard_name": "latitude", "units": "degrees_north"}),
+            "longitude": (fixes, longitude, {"standard_name": "longitude", "units": "degrees_east"}),
+            "position_error": (
+                fixes,
+                error,
+                {"long_name": "standard deviation of a fix, east and north", "units": "m"},
+            ),
+            "fate": (each, fate.reshape(-1), _FATE_ATTRIBUTES),
+            "start": (each, begin, {"long_name": "first time of the window"}),
+        },
+        coords={each: (each, np.arange(len(latitude)), {"cf_role": "trajectory_id"})},
+        attrs={"Conventions": "CF-1.8", "featureType": "trajectory"},
+    )
+    return tracks
+
+
+_FATE_ATTRIBUTES = {
+    "long_name": "what became of the drifter",
+    "flag_values": np.array([fate.value for fate in Fate], np.int8),
+    "flag_meanings": " ".join(fate.name.lower() for fate in Fate),
+}

@@ -1,0 +1,89 @@
+"""World T3: daily maps of real currents around the Agulhas, from a file."""
+
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from probcl.assimilation.archive import require_archive
+from probcl.checks import require_count
+from probcl.errors import DataFileError
+
+_STANDARD_NAMES = {
+    "eastward_sea_water_velocity": "u",
+    "northward_sea_water_velocity": "v",
+    "latitude": "latitude",
+    "longitude": "longitude",
+    "time": "time",
+}
+
+
+class CurrentsSplit(NamedTuple):
+    """Maps to learn from, and later ones to judge by, with a gap between them."""
+
+    train: xr.Dataset
+    test: xr.Dataset
+
+
+def load_globcurrent(path: str | PathLike[str]) -> xr.Dataset:
+    """Read the daily GlobCurrent maps of the Agulhas in 2002, or another such netCDF file, as an archive.
+
+    Variables and coordinates are found by their CF standard names, and the latitudes are put in ascending order.
+
+    Parameters
+    ----------
+    path
+        A netCDF file, as ``globcurrent_agulhas_daily_2002.nc``.
+
+    Returns
+    -------
+    xarray.Dataset
+        `u` and `v` on (time, latitude, longitude), m/s, NaN on land, in memory.
+
+    Raises
+    ------
+    DataFileError
+        If there is no such file, it is not netCDF, a standard name is missing or found twice, or it is not an archive.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DataFileError(f"path must be a netCDF file of currents, got {str(file)!r}, which does not exist")
+    try:
+        with xr.open_dataset(file) as dataset:
+            archive = _renamed(dataset).load()
+        return require_archive(archive.sortby("latitude"), file.name)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataFileError(f"{file.name} must be a CF netCDF file of currents: {error}") from error
+
+
+def split_by_gap(archive: xr.Dataset, train_days: int = 256, gap: int = 32) -> CurrentsSplit:
+    """Divide maps by time: the first `train_days`, and what comes `gap` days after them.
+
+    The defaults train on days 0 to 255 and test on days from 288, for currents that decorrelate in 20 to 30 days.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not an integer of at least 1 (0 for the gap), or no maps are left for one of the parts.
+    """
+    require_count("train_days", train_days)
+    require_count("gap", gap, minimum=0)
+    days = (archive["time"].values - archive["time"].values[0]) / np.timedelta64(1, "D")
+    first_test = train_days + gap
+    if not (days >= first_test).any():
+        raise ValueError(f"train_days + gap must be before the last of {days[-1]:g} days, got {first_test}")
+    return CurrentsSplit(archive.isel(time=days < train_days), archive.isel(time=days >= first_test))
+
+
+def _renamed(dataset: xr.Dataset) -> xr.Dataset:
+    """Keep currents and coordinates, under the names of an archive."""
+    found = {name: dataset[name].attrs.get("standard_name") for name in map(str, dataset.variables)}
+    names = {}
+    for standard_name, ours in _STANDARD_NAMES.items():
+        theirs = [name for name, value in found.items() if value == standard_name]
+        if len(theirs) != 1:
+            raise ValueError(f"one variable must have the standard_name {standard_name!r}, got {theirs}")
+        names[theirs[0]] = ours
+    return dataset[list(names)].rename({theirs: ours for theirs, ours in names.items() if theirs != ours})
