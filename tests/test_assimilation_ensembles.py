@@ -140,10 +140,28 @@ def test_inflations_that_count_the_data_twice_are_refused_by_name() -> None:
         es_mda(np.ones((3, 2)), lambda x: x, np.ones(2), np.eye(2), [2.0], np.random.default_rng(0))
 
 
-def test_drifters_that_are_lost_stop_the_smoother_by_name(large_archive: xr.Dataset) -> None:
-    smoother = EnsembleSmoother(lambda fields, tracks: uniform_drift(fields, tracks) * np.nan, ensemble=9)
-    with pytest.raises(ValueError, match="predictions must be finite, got 54 that are not"):
-        smoother.fit(large_archive).analyse(at_grid_points(), START + DAY, 2)
+def test_a_drifter_that_some_members_lose_counts_there_as_the_others_mean() -> None:
+    data, seen = random_fourier(30, 3), at_grid_points()
+
+    def loses(members: list[int]):
+        return lambda fields, tracks: uniform_drift(fields, tracks).where(
+            ~xr.DataArray(np.isin(np.arange(30), members), dims="realization")
+        )
+
+    found = {
+        count: EnsembleSmoother(loses(list(range(count))), ensemble=30, steps=1)
+        .fit(data)
+        .analyse(seen, START + DAY, 30, seed=1)
+        for count in (0, 5, 30)
+    }
+    assert 0 < difference(found[5], found[0], "mean") < 0.2
+    prior = data.isel(time=1)
+    np.testing.assert_allclose(found[30]["u_mean"], prior["u"].mean("member"), atol=1e-12)
+
+
+def test_predictions_that_are_not_finite_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="predictions must be finite, got 6 that are not"):
+        es_mda(np.ones((3, 2)), lambda x: x * np.nan, np.ones(2), np.eye(2), [1.0], np.random.default_rng(0))
 
 
 def test_the_advections_shape_is_checked_by_name() -> None:

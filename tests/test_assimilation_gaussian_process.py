@@ -5,11 +5,13 @@ from ocean_cases import DAY, START, axes, dataset, padded, random_fourier, track
 
 from probcl.assimilation import scores
 from probcl.assimilation.baselines import (
+    Case,
     Hyperparameters,
     IsotropicCovariance,
     OptimalInterpolation,
     StreamFunctionCovariance,
     segments,
+    tune,
 )
 from probcl.assimilation.baselines.covariance import Points
 from probcl.assimilation.baselines.geometry import frame
@@ -120,7 +122,7 @@ def test_the_exact_posterior_covers_its_own_prior() -> None:
 
 
 def test_hyperparameters_are_recovered_from_an_archive_by_marginal_likelihood() -> None:
-    method = OptimalInterpolation().fit(random_fourier(40, 12))
+    method = OptimalInterpolation(shape="gaussian").fit(random_fourier(40, 12))
     found = method.hyperparameters
     assert found.covariance.length == pytest.approx(60e3, rel=0.1)
     assert found.covariance.period == pytest.approx(8.0, rel=0.15)
@@ -128,21 +130,55 @@ def test_hyperparameters_are_recovered_from_an_archive_by_marginal_likelihood() 
     assert found.unresolved < 0.01
 
 
+@pytest.mark.slow
 def test_the_stream_function_is_the_likelier_on_non_divergent_currents() -> None:
     data = random_fourier(30, 3)
     stream, isotropic = (
-        OptimalInterpolation(kind, local=False).fit(data).hyperparameters for kind in ("stream function", "isotropic")
+        OptimalInterpolation(kind, shape="gaussian", local=False).fit(data).hyperparameters
+        for kind in ("stream function", "isotropic")
     )
     assert stream.log_likelihood > isotropic.log_likelihood + 0.1
 
 
 def test_an_archive_of_one_time_says_nothing_of_the_period() -> None:
-    assert OptimalInterpolation().fit(random_fourier(30, 1)).hyperparameters.covariance.period == 1e4
+    assert OptimalInterpolation(shape="matern72").fit(random_fourier(30, 1)).hyperparameters.covariance.period == 1e4
 
 
+@pytest.mark.slow
+def test_the_likeliest_shape_is_that_of_the_archive() -> None:
+    found = OptimalInterpolation(local=False).fit(random_fourier(30, 3)).hyperparameters
+    assert found.covariance.shape == "gaussian"
+
+
+def test_tuning_finds_the_error_that_the_tracks_were_given() -> None:
+    data, noise = random_fourier(30, 1), np.random.default_rng(0)
+    cases = []
+    for window in range(25):
+        truth = random_fourier(1, 1, seed=200 + window).isel(member=0, time=0)
+        fixes = []
+        for latitude, longitude in ((-33.25, 20.75), (-32.75, 21.25), (-33.5, 21.5), (-32.5, 20.5)):
+            u, v = (float(truth[name].sel(latitude=latitude, longitude=longitude)) for name in ("u", "v"))
+            fixes.append(track_of(latitude, longitude, 0.0, *(np.array([u, v]) + 0.2 * noise.standard_normal(2))))
+        cases.append(Case(padded(fixes), START, truth))
+    known = KNOWN._replace(variance=1.0, unresolved=0.0)
+    methods = {
+        str(floor): OptimalInterpolation(local=False, hyperparameters=known, error_floor=floor).fit(data)
+        for floor in (0.02, 0.2, 2.0)
+    }
+    found = tune(methods, cases)
+    assert found.best == "0.2"
+    assert found.crps["0.2"] == min(found.crps.values())
+    with pytest.raises(ValueError, match="tune needs methods and cases, got 3 and 0"):
+        tune(methods, [])
+
+
+@pytest.mark.slow
 def test_the_stream_function_beats_independent_components_on_non_divergent_currents() -> None:
     data = random_fourier(30, 5, seed=1)
-    methods = [OptimalInterpolation(kind, error_floor=0.01).fit(data) for kind in ("stream function", "isotropic")]
+    methods = [
+        OptimalInterpolation(kind, shape="gaussian", error_floor=0.01).fit(data)
+        for kind in ("stream function", "isotropic")
+    ]
     errors = np.zeros(2)
     for window in range(30):
         truth = random_fourier(1, 1, seed=100 + window).isel(member=0, time=0)

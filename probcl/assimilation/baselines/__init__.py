@@ -18,12 +18,14 @@ from probcl.assimilation.baselines.hyperparameters import Hyperparameters, fit_h
 from probcl.assimilation.baselines.importance import ExactPosterior
 from probcl.assimilation.baselines.localization import gaspari_cohn
 from probcl.assimilation.baselines.segments import Segments, segments
+from probcl.assimilation.baselines.tuning import Case, Tuned, tune
 
 __all__ = [
     "ETKF",
     "Advection",
     "Analogs",
     "Baseline",
+    "Case",
     "Climatology",
     "Covariance",
     "EnsembleOptimalInterpolation",
@@ -34,10 +36,12 @@ __all__ = [
     "OptimalInterpolation",
     "Segments",
     "StreamFunctionCovariance",
+    "Tuned",
     "displacements",
     "es_mda",
     "fit_hyperparameters",
     "gaspari_cohn",
     "segments",
     "track_log_likelihood",
+    "tune",
 ]

@@ -22,6 +22,7 @@ from probcl.assimilation.baselines.geometry import EARTH_RADIUS, Frame
 from probcl.checks import require_positive
 
 Shape = Literal["gaussian", "matern52", "matern72"]
+SHAPES: tuple[Shape, ...] = ("gaussian", "matern52", "matern72")
 
 _DAY = 86_400.0
 

@@ -81,7 +81,8 @@ class EnsembleSmoother(Baseline):
     """ES-MDA of windows of the archive on the tracks' positions: no pseudo-velocities, the drifters themselves.
 
     The state is the fields over the time of the tracks; what is observed is where drifters released at each first fix
-    are at the later ones. Ensembles collapse at sparse fixes (spread/skill near .5): compare coverage, not only error.
+    are at the later ones. A drifter that a member loses (NaN) counts there as the others' mean. Ensembles collapse at
+    sparse fixes (spread/skill near .5): compare coverage, not only error.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class EnsembleSmoother(Baseline):
 
         def predict(ensemble: Float[np.ndarray, "ensemble state"]) -> Float[np.ndarray, "ensemble n"]:
             fields = self._fields(ensemble.reshape(-1, *shape), time + lags)
-            return displacements(self.advection(fields, tracks), tracks)
+            return _without_lost(displacements(self.advection(fields, tracks), tracks))
 
         updated = es_mda(
             states.reshape(len(chosen), -1),
@@ -159,3 +160,10 @@ class EnsembleSmoother(Baseline):
             tracks[name].transpose("trajectory", "obs").values[trajectory, obs] for name in ("latitude", "longitude")
         )
         return np.tile(taper(self.grid.frame, frame(*where), self.radius), (2 * times, 2))
+
+
+def _without_lost(misfit: Float[np.ndarray, "ensemble n"]) -> Float[np.ndarray, "ensemble n"]:
+    """Put the mean of the members that have a fix, or zero, where a drifter is lost."""
+    known = np.isfinite(misfit)
+    mean = np.where(known, misfit, 0).sum(0) / known.sum(0).clip(min=1)
+    return np.where(known, misfit, mean)

@@ -10,6 +10,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from probcl.assimilation.baselines.archive import Archive
 from probcl.assimilation.baselines.base import Baseline, Posterior
 from probcl.assimilation.baselines.covariance import (
+    SHAPES,
     Covariance,
     IsotropicCovariance,
     Points,
@@ -45,7 +46,7 @@ class OptimalInterpolation(Baseline):
         The local standard deviation is that of speed over √2 for the former, so that currents stay non-divergent where
         it is level, and that of each component for the latter.
     shape
-        Of the covariance.
+        Of the covariance: the likeliest of the three on the archive, if None.
     local
         Whether σ is local, or the archive's overall one.
     hyperparameters
@@ -72,7 +73,7 @@ class OptimalInterpolation(Baseline):
         self,
         kind: Literal["stream function", "isotropic"] = "stream function",
         *,
-        shape: Shape = "gaussian",
+        shape: Shape | None = None,
         local: bool = True,
         hyperparameters: Hyperparameters | None = None,
         error_floor: float = ERROR_FLOOR,
@@ -86,11 +87,17 @@ class OptimalInterpolation(Baseline):
 
     def _fit(self, archive: Archive) -> None:
         self.mean, self.stddev = archive.maps.mean(0, dtype=float), self._scale(archive)
-        self.hyperparameters = self._given or fit_hyperparameters(
-            _KINDS[self.kind], self.shape, archive, self.mean, self.stddev, self.seed
-        )
+        self.hyperparameters = self._given or self._likeliest(archive)
         self._grid_points = Points(archive.grid.frame, np.zeros(self.mean.shape[1]))
         self._root: Float[np.ndarray, "two_points two_points"] | None = None
+
+    def _likeliest(self, archive: Archive) -> Hyperparameters:
+        shapes = SHAPES if self.shape is None else (self.shape,)
+        fits = (
+            fit_hyperparameters(_KINDS[self.kind], shape, archive, self.mean, self.stddev, self.seed)
+            for shape in shapes
+        )
+        return max(fits, key=lambda fit: fit.log_likelihood)
 
     def _scale(self, archive: Archive) -> Float[np.ndarray, "2 points"]:
         variance = archive.maps.var(0, dtype=float)
