@@ -58,10 +58,12 @@ class OptimalInterpolation(Baseline):
 
     Attributes
     ----------
-    hyperparameters : Hyperparameters
+    hyperparameters
         As given, or as fitted.
-    mean, stddev : np.ndarray
-        m and σ at ocean points, shape (2, points).
+    mean
+        m at ocean points, shape (2, points).
+    stddev
+        σ at ocean points, shape (2, points).
 
     Raises
     ------
