@@ -5,6 +5,7 @@ other. Fit it with a loss, then retrieve, classify, sample and evaluate with it.
 """
 
 from probcl import (
+    assimilation,
     classification,
     conditional,
     datasets,
@@ -82,6 +83,7 @@ __all__ = [
     "SumOfLosses",
     "TwoViewLoss",
     "WithPotentials",
+    "assimilation",
     "classification",
     "conditional",
     "datasets",

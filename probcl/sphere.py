@@ -1,4 +1,6 @@
-"""The Earth as a sphere: metres to degrees and back."""
+"""The Earth as a sphere: points and directions in space, metres and degrees."""
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -13,3 +15,26 @@ METRES_PER_DEGREE = EARTH_RADIUS * np.pi / 180
 def metres_per_degree_east(latitude: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
     """Length in metres of a degree of longitude at these latitudes, given in degrees."""
     return METRES_PER_DEGREE * np.cos(np.radians(latitude))
+
+
+class Frame(NamedTuple):
+    """Points of the unit sphere and the directions of u and v there, each of shape (n, 3)."""
+
+    position: Float[np.ndarray, "n 3"]
+    east: Float[np.ndarray, "n 3"]
+    north: Float[np.ndarray, "n 3"]
+
+
+def frame(latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]) -> Frame:
+    """Return points given in degrees, with east and north at each."""
+    phi, theta = np.deg2rad(latitude.astype(float)), np.deg2rad(longitude.astype(float))
+    up = np.stack([np.cos(phi) * np.cos(theta), np.cos(phi) * np.sin(theta), np.sin(phi)], axis=1)
+    east = np.stack([-np.sin(theta), np.cos(theta), np.zeros_like(theta)], axis=1)
+    return Frame(up, east, np.cross(up, east))
+
+
+def longitude_difference(
+    longitude: Float[np.ndarray, "*shape"], origin: Float[np.ndarray, "*other"] | float
+) -> Float[np.ndarray, "*result"]:
+    """Return longitude − origin in degrees, the short way round: within [−180, 180)."""
+    return np.mod(longitude - origin + 180, 360) - 180

@@ -38,6 +38,7 @@ PROMISED = [
     "SpectralLoss",
     "SumMixture",
     "WithPotentials",
+    "assimilation",
     "classification",
     "diagnostics",
     "encoders",

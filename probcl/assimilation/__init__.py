@@ -1,7 +1,22 @@
-"""Ocean data assimilation: from drifters' tracks to currents."""
+"""Ocean data assimilation, xarray in and xarray out: archives and tracks, the classical methods, and their scores.
 
+Assimilation by a learned model is not part of it yet.
+"""
+
+from probcl.assimilation import baselines, scores
 from probcl.assimilation.advection import Fate, GridFlow, Positions, advect
 from probcl.assimilation.archive import require_archive
+from probcl.assimilation.scorecard import scorecard
 from probcl.assimilation.simulation import simulate_tracks
 
-__all__ = ["Fate", "GridFlow", "Positions", "advect", "require_archive", "simulate_tracks"]
+__all__ = [
+    "Fate",
+    "GridFlow",
+    "Positions",
+    "advect",
+    "baselines",
+    "require_archive",
+    "scorecard",
+    "scores",
+    "simulate_tracks",
+]

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Complex, Float, Int, Shaped
 
-from probcl.assimilation.archive import require_archive
+from probcl.assimilation.archive import COMPONENTS, require_archive
+from probcl.assimilation.grid import bracket
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 
 Velocity = Callable[[float, Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]], Shaped[np.ndarray, "*batch"]]
@@ -77,7 +78,7 @@ class GridFlow:
     def from_archive(cls, archive: xr.Dataset) -> "GridFlow":
         """Take the currents of an archive, a window for each member; seconds count from its first time."""
         archive = require_archive(archive)
-        u, v = (np.asarray(archive[name].values) for name in ("u", "v"))
+        u, v = (np.asarray(archive[name].values) for name in COMPONENTS)
         velocity = (u + 1j * v).reshape(-1, *u.shape[-3:])
         time = archive["time"].values
         return cls(velocity, (time - time[0]) / _SECOND, archive["latitude"].values, archive["longitude"].values)
@@ -87,9 +88,9 @@ class GridFlow:
     ) -> Complex[np.ndarray, "windows n"]:
         """Velocity u + iv at places, a row for each window."""
         windows, times, rows, columns = self._shape
-        (before,), (after_weight,) = _bracket(np.array([seconds]), self.seconds)
-        row, north = _bracket(latitude, self.latitude)
-        column, east = _bracket(longitude, self.longitude)
+        (before,), (after_weight,) = bracket(np.array([seconds]), self.seconds)
+        row, north = bracket(latitude, self.latitude)
+        column, east = bracket(longitude, self.longitude)
         window = np.arange(windows)[:, None]
         corner = ((window * times + before) * rows + row) * columns + column
         now = self._in_space(corner, north, east)
@@ -113,8 +114,8 @@ class GridFlow:
         self, latitude: Float[np.ndarray, "windows n"], longitude: Float[np.ndarray, "windows n"]
     ) -> Int[np.ndarray, "windows n"]:
         """Tell which places are aground or off the grid."""
-        row, north = _bracket(latitude, self.latitude)
-        column, east = _bracket(longitude, self.longitude)
+        row, north = bracket(latitude, self.latitude)
+        column, east = bracket(longitude, self.longitude)
         window = np.arange(self._shape[0])[:, None]
         aground = self.land[window, row + (north > 0.5), column + (east > 0.5)]
         inside = _within(latitude, self.latitude) & _within(longitude, self.longitude)
@@ -199,15 +200,6 @@ def _runge_kutta(
     third = rate(seconds + dt / 2, place + dt / 2 * second)
     fourth = rate(seconds + dt, place + dt * third)
     return place + dt / 6 * (first + 2 * second + 2 * third + fourth)
-
-
-def _bracket(
-    x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]
-) -> tuple[Int[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-    """Return the node before x and how far x is from it to the next, in [0, 1], also for x beyond the nodes."""
-    position = np.interp(x, nodes, np.arange(len(nodes)))
-    node = np.minimum(position.astype(np.int64), max(len(nodes) - 2, 0))
-    return node, position - node
 
 
 def _within(x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]) -> Bool[np.ndarray, "*batch"]:

@@ -1,7 +1,18 @@
-"""What an archive of currents is, and the refusal of what is not one."""
+"""An archive of currents: what it is, the refusal of what is not one, and what it holds as arrays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
+
+from probcl.assimilation.grid import Grid, bracket
+from probcl.assimilation.segments import Segments
+
+COMPONENTS = ("u", "v")
+STANDARD_NAMES = {"u": "eastward_sea_water_velocity", "v": "northward_sea_water_velocity"}
 
 _SPEED_UNITS = ("m s-1", "m/s", "m s^-1", "m.s-1", "meter second-1", "metre second-1")
 _UNITS = {
@@ -10,7 +21,6 @@ _UNITS = {
     "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N", "degreesN", "degreeN"),
     "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E", "degreesE", "degreeE"),
 }
-_STANDARD_NAMES = {"u": "eastward_sea_water_velocity", "v": "northward_sea_water_velocity"}
 _GRID = ("time", "latitude", "longitude")
 # Eastward velocity moves longitude by 1 / cos latitude, which no fixed time step follows at a pole.
 _MOST_POLAR = 89.0
@@ -43,13 +53,138 @@ def require_archive(archive: xr.Dataset, name: str = "archive") -> xr.Dataset:
     """
     if not isinstance(archive, xr.Dataset):
         raise TypeError(f"{name} must be an xarray.Dataset, got {type(archive).__name__}")
-    for variable in ("u", "v"):
+    for variable in COMPONENTS:
         _require_variable(archive, name, variable)
     _require_axis(archive, name, "latitude", -_MOST_POLAR, _MOST_POLAR)
     _require_axis(archive, name, "longitude", -360.0, 540.0)
     _require_time(archive, name)
     order = [*(["member"] if "member" in archive["u"].dims else []), *_GRID]
     return archive.transpose(*order, ...)
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """A gridded archive as one array over its ocean points.
+
+    Attributes
+    ----------
+    grid
+        Where the points are.
+    times
+        Of the maps, ascending.
+    values
+        u and v in m/s, shape (member, time, 2, points).
+    """
+
+    grid: Grid
+    times: Any
+    values: Float[np.ndarray, "member time 2 points"]
+
+    @classmethod
+    def of(cls, dataset: xr.Dataset) -> "Archive":
+        """Check a dataset and take its arrays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `require_archive` does; and if values are infinite, land moves, or there is no ocean.
+        """
+        dataset = require_archive(dataset)
+        maps = np.stack([dataset[name].values for name in COMPONENTS], axis=-3)
+        maps = maps if "member" in dataset.dims else maps[None]
+        if np.isinf(maps).any():
+            raise ValueError(f"archive must be finite in the ocean, got {int(np.isinf(maps).sum())} infinite values")
+        known = np.isfinite(maps)
+        ocean = known.all((0, 1, 2))
+        if (known.any((0, 1, 2)) != ocean).any():
+            raise ValueError(
+                f"archive must be NaN on land and nowhere else, got NaN that come and go at "
+                f"{int((known.any((0, 1, 2)) & ~ocean).sum())} points"
+            )
+        if not ocean.any():
+            raise ValueError("archive must have ocean, got NaN everywhere")
+        latitude, longitude = (dataset[name].values.astype(float) for name in ("latitude", "longitude"))
+        times = dataset["time"].values.astype("datetime64[ns]")
+        return cls(Grid(latitude, longitude, ocean), times, maps[..., ocean])
+
+    @property
+    def maps(self) -> Float[np.ndarray, "maps 2 points"]:
+        """All maps of all members, members slowest."""
+        return self.values.reshape(-1, *self.values.shape[2:])
+
+    def observe(self, segments: Segments, time: np.datetime64) -> Float[np.ndarray, "windows n 2"]:
+        """Return what the segments would have seen at their offsets from each map's time, linear between maps.
+
+        Windows are (member, centre) pairs, members slowest, the centres those of `centres`. An archive of one time has
+        fields that stand still.
+        """
+        points, weights = self.grid.weights(segments.latitude, segments.longitude)
+        seen = sum(self.values[..., points[:, k]] * weights[:, k] for k in range(4))
+        offsets = segments.time - time
+        views = [_at(seen, before, share) for before, share in self._brackets(offsets)]
+        return np.stack(views, axis=1).reshape(-1, 2, len(segments)).swapaxes(1, 2)
+
+    def centres(self, offsets: Any) -> Int[np.ndarray, " centres"]:
+        """Return the maps around which all offsets lie within the archive, to within one step of its ends.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if len(self.times) == 1 or len(offsets) == 0:
+            return np.arange(len(self.times))
+        step = np.diff(self.times).max()
+        first, last = self.times + offsets.min(), self.times + offsets.max()
+        inside = np.nonzero((first >= self.times[0] - step) & (last <= self.times[-1] + step))[0]
+        if len(inside) == 0:
+            raise ValueError(
+                f"archive must span the tracks' window, {_days(offsets.min()):.2f} to {_days(offsets.max()):.2f} days "
+                f"from the analysis, got {len(self.times)} maps over {_days(self.times[-1] - self.times[0]):.2f} days"
+            )
+        # Where a window fits well, do not use one that has to be extrapolated.
+        best = np.nonzero((first >= self.times[0]) & (last <= self.times[-1]))[0]
+        return best if len(best) else inside
+
+    def window_maps(self, segments: Segments, time: np.datetime64) -> Float[np.ndarray, "windows 2 points"]:
+        """Return the central map of each window of `observe`."""
+        return self.values[:, self.centres(segments.time - time)].reshape(-1, *self.values.shape[2:])
+
+    def windows(self, start: np.timedelta64, end: np.timedelta64) -> tuple[Int[np.ndarray, "windows 2"], Any]:
+        """Return (member, central map) of the runs of maps from `start` to `end` about it, and the maps' lags.
+
+        A run reaches as far as whole steps go without missing the archive: beyond both ends where there is room, else
+        within them.
+
+        Raises
+        ------
+        ValueError
+            If the maps are not evenly spaced, or too few.
+        """
+        count, steps = len(self.times), np.diff(self.times)
+        if count == 1:
+            return np.stack([np.arange(len(self.values)), np.zeros(len(self.values), dtype=int)], axis=1), np.zeros(
+                1, self.times.dtype
+            ).astype(int).astype("timedelta64[ns]")
+        if (steps != steps[0]).any():
+            raise ValueError(f"archive must have evenly spaced times, got steps from {steps.min()} to {steps.max()}")
+        outer = int(np.floor(start / steps[0])), int(np.ceil(end / steps[0]))
+        inner = int(np.ceil(start / steps[0])), int(np.floor(end / steps[0]))
+        for before, after in ((min(low, 0), max(high, 0)) for low, high in (outer, inner)):
+            centre = np.arange(-before, count - after)
+            if len(centre):
+                grid = np.meshgrid(np.arange(len(self.values)), centre, indexing="ij")
+                return np.stack([axis.ravel() for axis in grid], axis=1), np.arange(before, after + 1) * steps[0]
+        raise ValueError(
+            f"archive must span the tracks' window, {_days(start):.2f} to {_days(end):.2f} days from the analysis, got "
+            f"{count} maps over {_days(self.times[-1] - self.times[0]):.2f} days"
+        )
+
+    def _brackets(self, offsets: Any) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+        """Yield, for each centre, the map before each observation and the share of the one after it."""
+        clock = (self.times - self.times[0]) / np.timedelta64(1, "s")
+        for centre in self.centres(offsets):
+            yield bracket(clock[centre] + offsets / np.timedelta64(1, "s"), clock)
 
 
 def _require_variable(archive: xr.Dataset, name: str, variable: str) -> None:
@@ -65,10 +200,10 @@ def _require_variable(archive: xr.Dataset, name: str, variable: str) -> None:
     if values.size == 0:
         raise ValueError(f"{name}.{variable} must not be empty, got the sizes {dict(values.sizes)}")
     _require_units(values, f"{name}.{variable}", variable)
-    standard_name = values.attrs.get("standard_name", _STANDARD_NAMES[variable])
-    if standard_name != _STANDARD_NAMES[variable]:
+    standard_name = values.attrs.get("standard_name", STANDARD_NAMES[variable])
+    if standard_name != STANDARD_NAMES[variable]:
         raise ValueError(
-            f"{name}.{variable} must have the standard_name {_STANDARD_NAMES[variable]!r}, got {standard_name!r}"
+            f"{name}.{variable} must have the standard_name {STANDARD_NAMES[variable]!r}, got {standard_name!r}"
         )
 
 
@@ -105,3 +240,17 @@ def _require_units(values: xr.DataArray, label: str, kind: str) -> None:
         raise ValueError(
             f"{label} must have the units {_UNITS[kind][0]!r}, got {'none' if units is None else repr(units)}"
         )
+
+
+def _at(
+    seen: Float[np.ndarray, "member time 2 n"], before: Int[np.ndarray, " n"], share: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "member 2 n"]:
+    column = np.arange(len(before))
+    after = np.minimum(before + 1, seen.shape[1] - 1)
+    # Indexing by two arrays around a slice puts their axis first.
+    earlier, later = (np.moveaxis(seen[:, index, :, column], 0, -1) for index in (before, after))
+    return earlier * (1 - share) + later * share
+
+
+def _days(interval: np.timedelta64) -> float:
+    return float(interval / np.timedelta64(1, "D"))

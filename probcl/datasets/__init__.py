@@ -1,5 +1,6 @@
-"""Pairs to learn from: real digits, MNIST, and laws whose conditionals are known exactly."""
+"""Pairs to learn from: real digits, MNIST, laws whose conditionals are known exactly, and oceans."""
 
+from probcl.datasets import ocean
 from probcl.datasets.digits import load_digits
 from probcl.datasets.gaussian import gaussian_pairs
 from probcl.datasets.gaussian_process import ErrorFloors, GaussianProcessPairs
@@ -19,5 +20,6 @@ __all__ = [
     "gaussian_pairs",
     "load_digits",
     "load_mnist",
+    "ocean",
     "read_idx",
 ]

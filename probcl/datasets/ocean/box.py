@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int, Shaped
 
+from probcl.assimilation.archive import STANDARD_NAMES
 from probcl.checks import require_count, require_positive
 from probcl.sphere import METRES_PER_DEGREE
 
@@ -87,8 +88,8 @@ class Box:
         """Put velocities (m/s), already on the sphere, into an archive with CF attributes."""
         grid = ("member", "time", "latitude", "longitude")
         fields = {
-            "u": (u, {"standard_name": "eastward_sea_water_velocity", "units": "m s-1"}),
-            "v": (v, {"standard_name": "northward_sea_water_velocity", "units": "m s-1"}),
+            "u": (u, {"standard_name": STANDARD_NAMES["u"], "units": "m s-1"}),
+            "v": (v, {"standard_name": STANDARD_NAMES["v"], "units": "m s-1"}),
             **(extra or {}),
         }
         north = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from probcl.assimilation.archive import require_archive
+from probcl.assimilation.archive import STANDARD_NAMES, require_archive
 from probcl.checks import require_count
 from probcl.errors import DataFileError
 
-_STANDARD_NAMES = {
-    "eastward_sea_water_velocity": "u",
-    "northward_sea_water_velocity": "v",
+_OUR_NAMES = {
+    **{standard_name: name for name, standard_name in STANDARD_NAMES.items()},
     "latitude": "latitude",
     "longitude": "longitude",
     "time": "time",
@@ -81,7 +80,7 @@ def _renamed(dataset: xr.Dataset) -> xr.Dataset:
     """Keep currents and coordinates, under the names of an archive."""
     found = {name: dataset[name].attrs.get("standard_name") for name in map(str, dataset.variables)}
     names = {}
-    for standard_name, ours in _STANDARD_NAMES.items():
+    for standard_name, ours in _OUR_NAMES.items():
         theirs = [name for name, value in found.items() if value == standard_name]
         if len(theirs) != 1:
             raise ValueError(f"one variable must have the standard_name {standard_name!r}, got {theirs}")

@@ -1,0 +1,174 @@
+"""What the baselines have in common: fit to an archive, analyse tracks, return an ensemble on the archive's grid."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from probcl.assimilation.archive import COMPONENTS, STANDARD_NAMES, Archive
+from probcl.assimilation.grid import Grid
+from probcl.assimilation.segments import ERROR_FLOOR, Segments, check_tracks, segments
+from probcl.checks import describe, require_count
+
+Moment = np.datetime64 | datetime | str
+Method = TypeVar("Method", bound="Baseline")
+
+_UNITS = {"units": "m s-1"}
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What an analysis found, over ocean points.
+
+    Attributes
+    ----------
+    members
+        Equally weighted draws, shape (realization, 2, points).
+    mean, stddev
+        In closed form where there is one, shape (2, points).
+    archive_index
+        The map that each member is, member of the archive and time, where members are archive maps.
+    effective_sample_size
+        Of the weights behind the members, where there are any.
+    """
+
+    members: Float[np.ndarray, "realization 2 points"]
+    mean: Float[np.ndarray, "2 points"]
+    stddev: Float[np.ndarray, "2 points"]
+    archive_index: Int[np.ndarray, "realization 2"] | None = None
+    effective_sample_size: float | None = None
+
+
+class Baseline(ABC):
+    """A method that turns an archive and tracks into an ensemble of maps.
+
+    A subclass is a set of options with `_fit`, which sees the archive as an array, and `_analyse`, which sees the
+    tracks, as they are and as pseudo-velocities.
+
+    Parameters
+    ----------
+    error_floor
+        Error of a pseudo-velocity beyond that of its fixes, in m/s.
+    """
+
+    _archive: Archive | None = None
+
+    def __init__(self, error_floor: float = ERROR_FLOOR) -> None:
+        self.error_floor = error_floor
+
+    def fit(self: Method, archive: xr.Dataset) -> Method:
+        """Learn what the method needs of an archive, and its grid.
+
+        Parameters
+        ----------
+        archive
+            `u` and `v` in m/s, dimensions ([member,] time, latitude, longitude), axes ascending, NaN on land.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `Archive.of` does.
+        """
+        self._archive = Archive.of(archive)
+        self._fit(self._archive)
+        return self
+
+    def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
+        """Return an ensemble of maps at a time, given tracks.
+
+        Parameters
+        ----------
+        tracks
+            Padded trajectories, dimensions (trajectory, obs), as for `segments`.
+        time
+            Of the analysis; a string is in ISO 8601.
+        members
+            How many maps to draw.
+        seed
+            Of the draws.
+
+        Returns
+        -------
+        xarray.Dataset
+            `u`, `v` (realization, latitude, longitude); `u_mean`, `v_mean`, `u_stddev`, `v_stddev`, in closed form
+            where there is one; NaN on land. Attributes: `method`, `seed`, `n_obs`.
+
+        Raises
+        ------
+        RuntimeError
+            Before `fit`.
+        TypeError, ValueError
+            If the tracks are damaged or off the grid, `time` is no time, or `members` no positive count.
+        """
+        archive, moment = self.archive, as_time(time)
+        require_count("members", members)
+        check_tracks(tracks)
+        observed = segments(tracks, self.error_floor)
+        # Off the grid is an error even for methods that never interpolate.
+        archive.grid.weights(observed.latitude, observed.longitude)
+        rng = np.random.default_rng(require_count("seed", seed, minimum=0))
+        posterior = self._analyse(tracks, observed, moment, members, rng)
+        result = to_dataset(posterior, archive, moment)
+        return result.assign_attrs(method=type(self).__name__, seed=seed, n_obs=len(observed))
+
+    @property
+    def archive(self) -> Archive:
+        """What the method was fitted to."""
+        if self._archive is None:
+            raise RuntimeError(f"{type(self).__name__} must be fitted to an archive first")
+        return self._archive
+
+    @property
+    def grid(self) -> Grid:
+        """Where the analysis will be."""
+        return self.archive.grid
+
+    @abstractmethod
+    def _fit(self, archive: Archive) -> None:
+        """Learn from an archive."""
+
+    @abstractmethod
+    def _analyse(
+        self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
+    ) -> Posterior:
+        """Return the posterior at a time."""
+
+
+def as_time(time: object) -> np.datetime64:
+    """Return a time as datetime64[ns].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no time, or NaT.
+    """
+    if not isinstance(time, np.datetime64 | datetime | str):
+        raise TypeError(f"time must be a datetime64, a datetime or a string of ISO 8601, got {describe(time)}")
+    moment = time.astype("datetime64[ns]") if isinstance(time, np.datetime64) else np.datetime64(time, "ns")
+    if np.isnat(moment):
+        raise ValueError("time must be a time, got NaT")
+    return moment
+
+
+def to_dataset(posterior: Posterior, archive: Archive, time: np.datetime64) -> xr.Dataset:
+    """Return a posterior over ocean points as maps."""
+    grid, horizontal = archive.grid, ("latitude", "longitude")
+    coordinates = {"latitude": grid.latitude, "longitude": grid.longitude, "time": time}
+    result = xr.Dataset(coords=coordinates)
+    for k, name in enumerate(COMPONENTS):
+        said = {"standard_name": STANDARD_NAMES[name], **_UNITS}
+        result[name] = (("realization", *horizontal), grid.on_map(posterior.members[:, k]), said)
+        result[f"{name}_mean"] = (horizontal, grid.on_map(posterior.mean[k]), said)
+        result[f"{name}_stddev"] = (horizontal, grid.on_map(posterior.stddev[k]), _UNITS)
+    if posterior.archive_index is not None:
+        member, moment = posterior.archive_index.T
+        result = result.assign_coords(
+            archive_member=("realization", member), archive_time=("realization", archive.times[moment])
+        )
+    if posterior.effective_sample_size is not None:
+        result["effective_sample_size"] = posterior.effective_sample_size
+    return result

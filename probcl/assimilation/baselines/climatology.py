@@ -1,0 +1,27 @@
+"""Climatology: the archive itself, whatever the tracks say."""
+
+import numpy as np
+import xarray as xr
+
+from probcl.assimilation.archive import Archive
+from probcl.assimilation.baselines.base import Baseline, Posterior
+from probcl.assimilation.segments import Segments
+
+
+class Climatology(Baseline):
+    """The prior: mean and standard deviation of the archive's maps, and maps drawn from it.
+
+    Any method must beat it. Members differ as long as the archive has enough maps.
+    """
+
+    def _fit(self, archive: Archive) -> None:
+        self.mean = archive.maps.mean(0, dtype=float)
+        self.stddev = archive.maps.std(0, dtype=float)
+
+    def _analyse(
+        self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
+    ) -> Posterior:
+        maps = self.archive.maps
+        drawn = rng.choice(len(maps), members, replace=members > len(maps))
+        index = np.stack(np.divmod(drawn, len(self.archive.times)), axis=1)
+        return Posterior(maps[drawn], self.mean, self.stddev, archive_index=index)

@@ -1,0 +1,74 @@
+"""Ensemble optimal interpolation: the archive's own covariance, localised."""
+
+import numpy as np
+import xarray as xr
+from scipy.linalg import cho_factor, cho_solve
+
+from probcl.assimilation.archive import Archive
+from probcl.assimilation.baselines.base import Baseline, Posterior
+from probcl.assimilation.baselines.localization import taper
+from probcl.assimilation.segments import ERROR_FLOOR, Segments
+from probcl.checks import require_count, require_positive
+from probcl.sphere import frame
+
+
+class EnsembleOptimalInterpolation(Baseline):
+    r"""EnOI: the Kalman gain of an ensemble of archive windows (Evensen 2003; Oke et al. 2008).
+
+    .. math:: K = (\rho_{go} \circ A Y^\top) (\rho_{oo} \circ Y Y^\top + R)^{-1}
+
+    A the anomalies of the maps and Y those of what the segments would have seen in the same windows of the archive, so
+    that lags in time need no model; ρ Gaspari-Cohn's taper. Mean and standard deviation are those of K applied to the
+    whole ensemble; members are windows drawn from it, updated with perturbed observations about that mean.
+
+    Parameters
+    ----------
+    windows
+        How many windows of the archive to use, drawn once per analysis; all of them if there are fewer.
+    radius
+        Where the taper reaches zero, in metres; no taper if None.
+    error_floor
+        As for `segments`.
+    """
+
+    def __init__(self, windows: int = 256, radius: float | None = 300e3, *, error_floor: float = ERROR_FLOOR) -> None:
+        super().__init__(error_floor)
+        self.windows = require_count("windows", windows, minimum=2)
+        if radius is not None:
+            require_positive("radius", radius)
+        self.radius = radius
+
+    def _fit(self, archive: Archive) -> None:
+        if len(archive.maps) < 2:
+            raise ValueError(f"archive must have two maps or more for a covariance, got {len(archive.maps)}")
+
+    def _analyse(
+        self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
+    ) -> Posterior:
+        maps, seen = self.archive.window_maps(observed, time), self.archive.observe(observed, time)
+        chosen = rng.choice(len(maps), min(self.windows, len(maps)), replace=False)
+        maps = maps[chosen].astype(float).reshape(len(chosen), -1)
+        seen = seen[chosen].swapaxes(1, 2).reshape(len(chosen), -1)
+        mean, seen_mean, noise = maps.mean(0), seen.mean(0), np.tile(observed.error**2, 2)
+        anomalies, views = maps - mean, seen - seen_mean
+        gain = self._gain(anomalies, views, noise, observed)
+        mean = mean + gain @ (observed.velocity.T.ravel() - seen_mean)
+        spread = (anomalies - views @ gain.T).var(0, ddof=1) + (gain**2 * noise).sum(1)
+        drawn = rng.choice(len(chosen), members, replace=members > len(chosen))
+        perturbed = rng.standard_normal((members, len(noise))) * np.sqrt(noise) - views[drawn]
+        shape = (2, -1)
+        return Posterior(
+            members=(mean + anomalies[drawn] + perturbed @ gain.T).reshape(members, *shape),
+            mean=mean.reshape(shape),
+            stddev=np.sqrt(spread).reshape(shape),
+        )
+
+    def _gain(self, anomalies: np.ndarray, views: np.ndarray, noise: np.ndarray, observed: Segments) -> np.ndarray:
+        cross = anomalies.T @ views / (len(views) - 1)
+        within = views.T @ views / (len(views) - 1)
+        if self.radius is not None:
+            there = frame(observed.latitude, observed.longitude)
+            cross *= np.tile(taper(self.grid.frame, there, self.radius), (2, 2))
+            within *= np.tile(taper(there, there, self.radius), (2, 2))
+        within[np.diag_indices_from(within)] += noise
+        return cho_solve(cho_factor(within, lower=True), cross.T).T

@@ -1,0 +1,88 @@
+"""The grid of an archive: which of its points are ocean, and where between them a position is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from probcl.sphere import Frame, frame, longitude_difference
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The points of an archive's grid that are ocean.
+
+    Attributes
+    ----------
+    latitude, longitude
+        The grid's axes, in degrees, ascending.
+    ocean
+        Which cells are ocean, shape (latitude, longitude).
+    """
+
+    latitude: Float[np.ndarray, " lat"]
+    longitude: Float[np.ndarray, " lon"]
+    ocean: Bool[np.ndarray, "lat lon"]
+
+    @property
+    def frame(self) -> Frame:
+        """Ocean points on the unit sphere."""
+        row, column = np.nonzero(self.ocean)
+        return frame(self.latitude[row], self.longitude[column])
+
+    def on_map(self, values: Float[np.ndarray, "*batch points"]) -> Float[np.ndarray, "*batch lat lon"]:
+        """Return values at ocean points as maps, NaN on land."""
+        maps = np.full((*values.shape[:-1], *self.ocean.shape), np.nan, dtype=values.dtype)
+        maps[..., self.ocean] = values
+        return maps
+
+    def weights(
+        self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
+    ) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
+        """Return ocean points and weights of bilinear interpolation; land does not count, and the rest sum to one.
+
+        A position in a cell without ocean corners takes the nearest ocean point.
+
+        Raises
+        ------
+        ValueError
+            If a position is more than half a cell off the grid.
+        """
+        row, down = _place("latitude", self.latitude, latitude)
+        centre = 0.5 * (self.longitude[0] + self.longitude[-1])
+        column, right = _place("longitude", self.longitude, centre + longitude_difference(longitude, centre))
+        index = np.full(self.ocean.shape, -1)
+        index[self.ocean] = np.arange(self.ocean.sum())
+        rows = np.stack([row, row, row + 1, row + 1], axis=1)
+        columns = np.stack([column, column + 1, column, column + 1], axis=1)
+        weight = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
+        points = index[rows, columns]
+        weight = np.where(points >= 0, weight, 0.0)
+        ashore = weight.sum(1) < 1e-9
+        if ashore.any():
+            away = frame(latitude[ashore], longitude[ashore]).position @ self.frame.position.T
+            points[ashore, 0], weight[ashore, 0] = away.argmax(1), 1.0
+        return points.clip(min=0), weight / weight.sum(1, keepdims=True)
+
+
+def bracket(
+    x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]
+) -> tuple[Int[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Return the node before x and how far x is from it to the next, in [0, 1], also for x beyond the nodes."""
+    position = np.interp(x, nodes, np.arange(len(nodes)))
+    node = np.minimum(position.astype(np.int64), max(len(nodes) - 2, 0))
+    return node, position - node
+
+
+def _place(
+    name: str, axis: Float[np.ndarray, " m"], wanted: Float[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return the cell of each position and where in it, from 0 to 1."""
+    low, high = axis[0] - 0.5 * (axis[1] - axis[0]), axis[-1] + 0.5 * (axis[-1] - axis[-2])
+    off = (wanted < low) | (wanted > high)
+    if off.any():
+        raise ValueError(
+            f"tracks must stay on the archive's grid, {name} from {axis[0]:g} to {axis[-1]:g}, got {int(off.sum())} "
+            f"segments off it, the first at {wanted[off][0]:g}"
+        )
+    return bracket(wanted, axis)

@@ -1,0 +1,136 @@
+"""Segments of tracks as observations of velocity: the classical reading of a drifter."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from probcl.checks import describe
+from probcl.sphere import METRES_PER_DEGREE, longitude_difference, metres_per_degree_east
+
+ERROR_FLOOR = 0.05
+"""Default error of a pseudo-velocity that fix errors do not explain, in m/s.
+
+For real drifters against altimetric maps it is some .15 m/s.
+"""
+
+_VARIABLES = ("time", "latitude", "longitude", "position_error")
+_DIMENSIONS = ("trajectory", "obs")
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Pseudo-velocities, one for each pair of successive fixes of a drifter.
+
+    Attributes
+    ----------
+    latitude, longitude
+        Mid positions, in degrees.
+    time
+        Mid times, datetime64.
+    velocity
+        u and v in m/s: displacement over interval, shape (n, 2).
+    error
+        Standard deviation of each component of `velocity`, in m/s.
+    duration
+        Interval between the fixes, in seconds.
+    trajectory
+        Which trajectory each is of.
+    """
+
+    latitude: Float[np.ndarray, " n"]
+    longitude: Float[np.ndarray, " n"]
+    time: Any = field(repr=False)
+    velocity: Float[np.ndarray, "n 2"]
+    error: Float[np.ndarray, " n"]
+    duration: Float[np.ndarray, " n"]
+    trajectory: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.latitude)
+
+
+def segments(tracks: xr.Dataset, error_floor: float = ERROR_FLOOR) -> Segments:
+    r"""Read tracks as pseudo-velocities, one for each pair of successive fixes; gaps are bridged.
+
+    .. math:: u = R \cos\bar\phi\,\Delta\lambda / \Delta t, \quad v = R\,\Delta\phi / \Delta t, \quad
+        \sigma^2 = (\epsilon_1^2 + \epsilon_2^2) / \Delta t^2 + \sigma_0^2
+
+    Successive segments share a fix, so that their errors are correlated by −½; as is customary, this is neglected.
+
+    Parameters
+    ----------
+    tracks
+        Padded trajectories, dimensions (trajectory, obs): `time`, `latitude`, `longitude`, `position_error` (m).
+    error_floor
+        σ₀, in m/s: what a straight line between fixes does not see.
+
+    Raises
+    ------
+    TypeError
+        If `tracks` is not an `xarray.Dataset`, or its times are not datetime64.
+    ValueError
+        If a variable or dimension is missing, a fix is incomplete, out of range or out of order, no trajectory has two
+        fixes, or `error_floor` is negative or not finite.
+    """
+    if not (np.isfinite(error_floor) and error_floor >= 0):
+        raise ValueError(f"error_floor must be finite and not negative, in m/s, got {error_floor}")
+    fixes = {name: tracks[name].transpose(*_DIMENSIONS).values for name in check_tracks(tracks)}
+    trajectory, start, end = _successive(np.isfinite(fixes["latitude"]))
+    before, after = ({name: values[trajectory, column] for name, values in fixes.items()} for column in (start, end))
+    duration = (after["time"] - before["time"]) / np.timedelta64(1, "s")
+    latitude = 0.5 * (before["latitude"] + after["latitude"])
+    turned = longitude_difference(after["longitude"], before["longitude"])
+    east = metres_per_degree_east(latitude) * turned
+    north = METRES_PER_DEGREE * (after["latitude"] - before["latitude"])
+    fix_error = np.hypot(before["position_error"], after["position_error"])
+    return Segments(
+        latitude=latitude,
+        longitude=before["longitude"] + 0.5 * turned,
+        time=before["time"] + (after["time"] - before["time"]) // 2,
+        velocity=np.stack([east, north], axis=1) / duration[:, None],
+        error=np.hypot(fix_error / duration, error_floor),
+        duration=duration,
+        trajectory=trajectory,
+    )
+
+
+def check_tracks(tracks: xr.Dataset) -> tuple[str, ...]:
+    """Return the variables of padded tracks, or raise as `segments` does."""
+    if not isinstance(tracks, xr.Dataset):
+        raise TypeError(f"tracks must be an xarray.Dataset, got {describe(tracks)}")
+    for name in _VARIABLES:
+        if name not in tracks:
+            raise ValueError(f"tracks must have {', '.join(_VARIABLES)}, got {sorted(map(str, tracks.variables))}")
+        if set(tracks[name].dims) != set(_DIMENSIONS):
+            raise ValueError(f"tracks' {name} must have dimensions {_DIMENSIONS}, got {tracks[name].dims}")
+    times, latitude, longitude, error = (tracks[name].transpose(*_DIMENSIONS).values for name in _VARIABLES)
+    if times.dtype.kind != "M":
+        raise TypeError(f"tracks' time must be datetime64, got {describe(times)}")
+    present = np.isfinite(latitude)
+    if (np.isfinite(longitude) != present).any() or (np.isnat(times) & present).any():
+        raise ValueError("tracks must have time, latitude and longitude for each fix, got fixes with only some of them")
+    _require_range("latitude", latitude[present], -90, 90)
+    _require_range("longitude", longitude[present], -360, 360)
+    _require_range("position_error", error[present], 0, np.inf)
+    for row, here in zip(times, present, strict=True):
+        if (np.diff(row[here]) <= np.timedelta64(0)).any():
+            raise ValueError("tracks must have fixes in order of time, got fixes at the same time or out of order")
+    if present.sum(1).max(initial=0) < 2:
+        raise ValueError("tracks must have a trajectory of two fixes or more, got none")
+    return _VARIABLES
+
+
+def _require_range(name: str, values: np.ndarray, low: float, high: float) -> None:
+    bad = ~((values >= low) & (values <= high) & np.isfinite(values))
+    if bad.any():
+        raise ValueError(f"tracks' {name} must be finite and within [{low}, {high}], got {values[bad][0]}")
+
+
+def _successive(present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return trajectory, first and second fix of each segment."""
+    trajectory, column = np.nonzero(present)
+    same = trajectory[1:] == trajectory[:-1]
+    return trajectory[1:][same], column[:-1][same], column[1:][same]
