@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from ocean_cases import DAY, START, axes, dataset, padded, random_fourier, track_of
 
+from probcl.assimilation import predict_tracks
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines import (
     Analogs,
@@ -33,18 +34,6 @@ def tracks() -> xr.Dataset:
     )
 
 
-def still(fields: xr.Dataset, tracks: xr.Dataset) -> xr.Dataset:
-    """Drifters that go nowhere but where u and v of the first cell, halved, take them: any operator will do here."""
-    steps = (tracks["time"] - tracks["time"].isel(obs=0)) / np.timedelta64(1, "s") / METRES_PER_DEGREE
-    east, north = (0.5 * fields[name].isel(time=0).mean(("latitude", "longitude")) for name in ("u", "v"))
-    return xr.Dataset(
-        {
-            "latitude": tracks["latitude"].isel(obs=0) + steps * north,
-            "longitude": tracks["longitude"].isel(obs=0) + steps * east,
-        }
-    ).transpose("realization", "trajectory", "obs")
-
-
 def draw(count: int, rng: np.random.Generator) -> xr.Dataset:
     fields = random_fourier(count, 1, seed=int(rng.integers(1000)), waves=20).isel(time=0)
     return fields.rename(member="realization")
@@ -56,8 +45,8 @@ METHODS = {
     "OI, isotropic": OptimalInterpolation("isotropic", hyperparameters=KNOWN, local=False),
     "EnOI": EnsembleOptimalInterpolation(windows=20),
     "analogs": Analogs(neighbours=8),
-    "ES-MDA": EnsembleSmoother(still, ensemble=20, steps=2),
-    "ES-MDA, localised": EnsembleSmoother(still, ensemble=20, steps=2, radius=200e3),
+    "ES-MDA": EnsembleSmoother(predict_tracks, ensemble=20, steps=2),
+    "ES-MDA, localised": EnsembleSmoother(predict_tracks, ensemble=20, steps=2, radius=200e3),
     "exact": ExactPosterior(draw, lambda fields, tracks: np.zeros(fields.sizes["realization"]), 60, batch=25),
 }
 # Whose mean and standard deviation do not rest on perturbed observations.
@@ -240,6 +229,6 @@ def test_land_does_not_enter_interpolation_and_a_drifter_ashore_takes_the_neares
 
 def test_an_archive_shorter_than_the_tracks_is_refused_by_name() -> None:
     long = padded([[(0.0, -33.2, 21.1), (20.0, -33.2, 21.2), (40.0, -33.2, 21.3)]])
-    for method in (EnsembleOptimalInterpolation(), EnsembleSmoother(still)):
+    for method in (EnsembleOptimalInterpolation(), EnsembleSmoother(predict_tracks)):
         with pytest.raises(ValueError, match="archive must span the tracks' window"):
             method.fit(archive()).analyse(long, START + 20 * DAY, 3)

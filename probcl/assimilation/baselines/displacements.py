@@ -16,7 +16,7 @@ Advection = Callable[[xr.Dataset, xr.Dataset], xr.Dataset]
 
 `fields` has `u` and `v` with dimensions (realization, time, latitude, longitude). What is returned has `latitude` and
 `longitude` with dimensions (realization, trajectory, obs): where drifters released at each trajectory's first fix are
-at the times of its fixes.
+at the times of its fixes; `probcl.assimilation.predict_tracks` tells it.
 """
 
 _AXES = ("realization", "trajectory", "obs")
