@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,6 +113,13 @@ def test_a_regauged_model_keeps_its_gauge():
 
 def test_pairs_told_apart_perfectly_give_a_warning_and_no_certainty():
     model = table_model(torch.eye(6, dtype=torch.float64))
+    with pytest.warns(pcl.ProbclWarning, match="told apart perfectly"):
+        _, report = recalibrate(model, torch.arange(6), torch.arange(6))
+    assert report.loss_after == pytest.approx(-math.log(6) + 1 / 6, abs=1e-5)
+
+
+def test_a_temperature_that_is_as_good_as_the_limit_stays():
+    model = table_model(10 * torch.eye(6, dtype=torch.float64))
     with pytest.warns(pcl.ProbclWarning, match="told apart perfectly"):
         same, report = recalibrate(model, torch.arange(6), torch.arange(6))
     assert same.temperature.value == model.temperature.value

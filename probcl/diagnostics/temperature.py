@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import brentq, minimize, minimize_scalar
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -141,7 +141,9 @@ def recalibrate(
     -----
     ProbclWarning
         If the loss falls up to the end of the search, a factor of 1000 from the old τ: the pairs are told apart
-        perfectly, or not at all, and the old τ stays.
+        perfectly, or not at all. What is best for them is then certainty, or none, which one other pair would refute:
+        of the temperatures within 1/n nats of the least loss, which n pairs cannot tell apart, the one nearest to the
+        old one is taken.
     """
     require_model(model)
     z_u, z_v = embed_pairs(model, u, v, minimum=2 * _FOLDS if potentials else 2)
@@ -151,19 +153,17 @@ def recalibrate(
     search = _Search(model, loss, batches)
     if search.at_end:
         warnings.warn(
-            "these pairs do not determine the temperature, and the old one stays: the loss is lowest at an end of the "
-            f"search, which went as far as τ = {search.best.temperature.value:.3g}, because they are told apart "
-            "perfectly or not at all",
+            "these pairs do not determine the temperature: the loss falls up to an end of the search, because they are "
+            f"told apart perfectly or not at all; τ = {search.best.temperature.value:.3g} is within 1/n nats of the "
+            "least",
             ProbclWarning,
             stacklevel=2,
         )
     search.fill_in()
-    unchanged = _changed(model, copy.deepcopy(model.temperature))
-    # What is best for pairs that are told apart perfectly is certainty, which one other pair would refute.
-    candidates = [unchanged, unchanged if search.at_end else search.best]
+    candidates = [_changed(model, copy.deepcopy(model.temperature)), search.best]
     gain = _potentials_gain(model, loss, z_u, z_v, batch_size) if potentials else None
     if gain is not None and gain > 0:
-        candidates.append(_fit_potentials(candidates[1], loss, batches))
+        candidates.append(_fit_potentials(search.best, loss, batches))
     losses = [_held_out_loss(candidate, loss, batches) for candidate in candidates]
     chosen = losses.index(min(losses))
     best = candidates[chosen]
@@ -189,7 +189,16 @@ class _Search:
         bounds = _search_range(model)
         found = minimize_scalar(self, bounds=bounds, method="bounded", options={"xatol": _LOG_TOLERANCE})
         self.at_end = min(map(self, bounds)) <= float(found.fun) + _LOSS_TOLERANCE
-        self.best = _changed(model, _temperature_like(model, float(found.x)))
+        place = self._nearest(bounds) if self.at_end else float(found.x)
+        self.best = _changed(model, _temperature_like(model, place))
+
+    def _nearest(self, bounds: tuple[float, float]) -> float:
+        """Return the log τ nearest to the old one whose loss is within 1/n of that at the better end."""
+        end, old = min(bounds, key=self), math.log(self.model.temperature.value)
+        allowed = self(end) + 1 / sum(len(z_u) for z_u, _ in self.batches)
+        if self(old) <= allowed:
+            return old
+        return float(brentq(lambda place: self(place) - allowed, end, old, xtol=_LOG_TOLERANCE))
 
     def fill_in(self) -> None:
         """Evaluate the loss where a figure shows it."""
