@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from ocean_cases import DAY, START, dataset
+from ocean_cases import DAY, START, dataset, padded
 
 from probcl.assimilation import predict_tracks, scorecard, simulate_tracks
 from probcl.assimilation.baselines import (
@@ -15,6 +15,7 @@ from probcl.assimilation.baselines import (
 )
 from probcl.assimilation.scores import Estimate
 from probcl.datasets.ocean import Box, GaussianOcean, Vortices
+from probcl.sphere import METRES_PER_DEGREE
 
 WORLD = Vortices(1, box=Box(n=16, size=160e3))
 
@@ -71,3 +72,16 @@ def test_fields_of_one_time_stand_still_for_predicted_tracks() -> None:
     expected = predict_tracks(twice, tracks)
     xr.testing.assert_identical(predict_tracks(twice.isel(time=[0]), tracks), expected)
     xr.testing.assert_identical(predict_tracks(twice.isel(time=0), tracks), expected)
+
+
+def test_predicted_drifters_are_lost_where_they_run_aground_or_leave_the_grid() -> None:
+    maps = np.zeros((2, 1, 2, 8, 9))
+    maps[0, :, 0], maps[1, :, 0] = 0.5, -0.5
+    maps[..., 7] = np.nan
+    fields = dataset(maps, -34 + 0.25 * np.arange(8), 20 + 0.25 * np.arange(9)).rename(member="realization")
+    tracks = padded([[(day, -33.1, 20.9) for day in range(7)]])
+    found = predict_tracks(fields.isel(time=0), tracks)["longitude"].values[:, 0]
+    # 0.464 degrees a day: east to 21.625, whence the nearest node is land, and west to the grid's edge at 20.
+    degrees = 0.5 * 86_400 / (METRES_PER_DEGREE * np.cos(np.radians(-33.1)))
+    np.testing.assert_allclose(found[:, :2], [[20.9, 20.9 + degrees], [20.9, 20.9 - degrees]])
+    assert np.isnan(found[:, 2:]).all()
