@@ -250,8 +250,8 @@ def as_divergence(value: Divergence | str) -> Divergence:
     return _WITHOUT_PARAMETERS[value]()
 
 
-# Each of these is zero at c = 0, where one form keeps the digits of the value. Further out that form would lose those of
-# the gradient: autograd takes expm1 + 1 and 1 − tanh² for derivatives. Both are given a c at which they are finite.
+# Each of these is zero at c = 0, where one form keeps the digits of the value. Further out that form would lose those
+# of the gradient: autograd takes expm1 + 1 and 1 − tanh² for derivatives. Both see a c at which they are finite.
 def _expm1(c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return e^c − 1."""
     return torch.where(c > -1, torch.expm1(c.clamp(min=-1)), c.clamp(max=-1).exp() - 1)
