@@ -14,6 +14,7 @@ ALIGNMENTS: dict[str, Callable[[], pcl.Alignment]] = {
     "l2": pcl.L2,
     "potentials": pcl.WithPotentials,
     "laplace": pcl.Laplace,
+    "power-2": lambda: pcl.Power(2),
     "power-half": lambda: pcl.Power(0.5),
     "sum-mixture": pcl.SumMixture,
     "concat-mixture": pcl.ConcatMixture,
@@ -33,6 +34,9 @@ LOSSES: dict[str, Callable[..., pcl.Loss]] = {
     "f-micl-vincze-le-cam": lambda: pcl.FMICLLoss("vincze-le-cam"),
     "f-micl-reverse-kl": lambda: pcl.FMICLLoss("reverse-kl"),
     "f-micl-neyman": lambda: pcl.FMICLLoss("neyman"),
+    "f-micl-kl-40": lambda: pcl.FMICLLoss("kl", 40),
+    "f-micl-js-40": lambda: pcl.FMICLLoss("js", 40),
+    "f-micl-pearson-40": lambda: pcl.FMICLLoss("pearson", 40),
     "rince-0": lambda: pcl.RINCELoss(0),
     "rince": lambda: pcl.RINCELoss(0.5),
     "rince-1": lambda: pcl.RINCELoss(1),
@@ -40,9 +44,12 @@ LOSSES: dict[str, Callable[..., pcl.Loss]] = {
     "spectral": pcl.SpectralLoss,
     "mmd": pcl.ConditionalMMDLoss,
     "joint-mmd": pcl.JointMMDLoss,
+    "sum-of-losses": lambda: pcl.SumOfLosses(pcl.ConditionalLoss(), [pcl.Laplace(), pcl.Power(2)], [1.0, 1.0]),
 }
 # The theory of f-MICL leaves these out, and the losses warn: by name they can be had, comparisons do without them.
 EXCLUDED = ("f-micl-reverse-kl", "f-micl-neyman")
+# Weights and sums of what the comparisons hold already: by name only, too.
+VARIANTS = ("f-micl-kl-40", "f-micl-js-40", "f-micl-pearson-40", "sum-of-losses")
 NEED_KERNELS = ("mmd", "joint-mmd")
 
 

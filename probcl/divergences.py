@@ -99,13 +99,13 @@ class Pearson(Divergence):
     growth = (0, 2)
 
     def f(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(c).square()
+        return _expm1(c).square()
 
     def derivative(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return 2 * torch.expm1(c)
+        return 2 * _expm1(c)
 
     def conjugate(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(2 * c)
+        return _expm1(2 * c)
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class SquaredHellinger(Divergence):
     growth = (0.5, 0.5)
 
     def f(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(c / 2).square()
+        return _expm1(c / 2).square()
 
     def derivative(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return -torch.expm1(-c / 2)
+        return -_expm1(-c / 2)
 
     def conjugate(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(c / 2)
+        return _expm1(c / 2)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Tsallis(Divergence):
         return max(0.0, 1 - self.alpha), self.alpha
 
     def f(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(self.alpha * c) / (self.alpha - 1)
+        return _expm1(self.alpha * c) / (self.alpha - 1)
 
     def derivative(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.alpha / (self.alpha - 1) * ((self.alpha - 1) * c).exp()
@@ -177,15 +177,15 @@ class VinczeLeCam(Divergence):
     critic_range = (-3.0, 1.0)
     growth = (0, 0)
 
-    # With t = 1/(u + 1) and tanh(c/2) = 1 − 2t: f′ = 1 − 4t² and f*∘f′ = 3 − 8t + 4t², both divisible by 1 − 2t.
+    # With t = 1/(u + 1): f′ = 1 − 4t² and f*∘f′ = 3 − 8t + 4t², which is −f′ at 1 − t, that is at −c.
     def f(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.expm1(c) * torch.tanh(c / 2)
+        return _expm1(c) * _tanh_of_half(c)
 
     def derivative(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.tanh(c / 2) * (1 + 2 * torch.sigmoid(-c))
+        return _vincze_le_cam(c)
 
     def conjugate(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.tanh(c / 2) * (3 - 2 * torch.sigmoid(-c))
+        return -_vincze_le_cam(-c)
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,13 @@ class Neyman(Divergence):
     growth = (2, 0)
 
     def f(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return -torch.expm1(c) * torch.expm1(-c)
+        return -_expm1(c) * _expm1(-c)
 
     def derivative(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return -torch.expm1(-2 * c)
+        return -_expm1(-2 * c)
 
     def conjugate(self, c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return -2 * torch.expm1(-c)
+        return -2 * _expm1(-c)
 
 
 _WITHOUT_PARAMETERS: dict[str, type[Divergence]] = {
@@ -250,7 +250,27 @@ def as_divergence(value: Divergence | str) -> Divergence:
     return _WITHOUT_PARAMETERS[value]()
 
 
+# Each of these is zero at c = 0, where one form keeps the digits of the value. Further out that form would lose those
+# of the gradient: autograd takes expm1 + 1 and 1 − tanh² for derivatives. Both see a c at which they are finite.
+def _expm1(c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return e^c − 1."""
+    return torch.where(c > -1, torch.expm1(c.clamp(min=-1)), c.clamp(max=-1).exp() - 1)
+
+
+def _tanh_of_half(c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return (e^c − 1)/(e^c + 1)."""
+    far = c.sign() * (1 - 2 * torch.sigmoid(-c.abs()))
+    return torch.where(c.abs() < 1, torch.tanh(c.clamp(-1, 1) / 2), far)
+
+
+def _vincze_le_cam(c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return 1 − 4t², t = 1/(e^c + 1), which is −3 + 8s − 4s² of s = 1 − t."""
+    s, t, near = torch.sigmoid(c), torch.sigmoid(-c), c.clamp(-1, 1)
+    middle = torch.tanh(near / 2) * (1 + 2 * torch.sigmoid(-near))
+    return torch.where(c.abs() < 1, middle, torch.where(c < 0, -3 + 8 * s - 4 * s.square(), 1 - 4 * t.square()))
+
+
 def _log_two_sigmoid(c: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return log 2 − log(1 + e^{−c}), which is zero at c = 0, where log1p keeps its digits."""
-    near = torch.log1p(torch.tanh(c.clamp(min=-1) / 2))
-    return torch.where(c > -1, near, math.log(2) - softplus(-c, threshold=_SOFTPLUS_LINEAR_ABOVE))
+    """Return log 2 − log(1 + e^{−c})."""
+    near = torch.log1p(torch.tanh(c.clamp(-1, 1) / 2))
+    return torch.where(c.abs() < 1, near, math.log(2) - softplus(-c, threshold=_SOFTPLUS_LINEAR_ABOVE))

@@ -10,12 +10,16 @@ from probcl import (
     FMICLLoss,
     JointLoss,
     JointMMDLoss,
+    Laplace,
     Loss,
+    Power,
     ProbclWarning,
     RINCELoss,
     Scores,
     SigmoidLoss,
     SpectralLoss,
+    SumOfLosses,
+    TwoViewLoss,
 )
 from probcl.divergences import (
     KL,
@@ -65,6 +69,9 @@ SYMMETRIC: dict[str, Loss] = {
     "spectral": SpectralLoss(),
     "mmd": ConditionalMMDLoss(),
     "joint mmd": JointMMDLoss(kernel_u=LaplaceKernel(), kernel_v=EnergyKernel()),
+    "sum of losses": SumOfLosses(ConditionalLoss(), [Laplace(), Power(2)], [0.5, 0.8], [0.3, 0.7]),
+    "two views": TwoViewLoss(ConditionalLoss()),
+    "two views, sigmoid": TwoViewLoss(SigmoidLoss(-2.0)),
 }
 LOSSES: dict[str, Loss] = SYMMETRIC | {
     "two-sided": ConditionalLoss(),

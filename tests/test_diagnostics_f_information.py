@@ -177,6 +177,75 @@ def test_a_learned_critic_finds_the_information_of_a_gaussian_pair_to_three_perc
     require_information_of_gaussian_pair(learned_critic(name), [name])
 
 
+def noisy_pairs(n: int, d: int, noise: float = 1.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(n, d, generator=generator)
+    return u, u + noise * torch.randn(n, d, generator=generator)
+
+
+@pytest.mark.parametrize(("name", "n", "d"), [("pearson", 300, 3), ("neyman", 300, 3), ("tsallis 3", 300, 3)])
+def test_steep_divergences_have_a_finite_bound_at_the_next_maximum(name: str, n: int, d: int) -> None:
+    """L-BFGS once stepped to e^2c = inf here."""
+    pairs, divergence = noisy_pairs(n, d), DIVERGENCES[name]
+    found = pcl.f_mutual_information(*pairs, divergence)
+    assert math.isfinite(found.value)
+    kernel = fit_f_gaussian(*pairs, divergence, batch_size=n)
+
+    def value(mu: float, sigma: float) -> float:
+        other = pcl.FGaussian(mu * math.exp(kernel.fixed[0]), sigma * kernel.fixed[1])
+        scores = pcl.Scores(pairs[0].double(), pairs[1].double(), other)
+        return f_mutual_information_of_scores(scores, divergence).value
+
+    best = value(1, 1)
+    assert all(value(*near) < best for near in ((1.03, 1), (0.97, 1), (1, 1.01), (1, 0.99)))
+
+
+def test_pearson_in_sixteen_dimensions_is_finite_and_says_that_one_half_has_no_maximum() -> None:
+    with pytest.warns(pcl.ProbclWarning, match=r"Pearson\(\) rises without end"):
+        found = pcl.f_mutual_information(*noisy_pairs(2000, 16), "pearson")
+    assert 0 < found.interval()[0] < found.value < math.inf
+
+
+def test_without_a_maximum_of_its_own_it_takes_the_scales_of_kl_and_says_so() -> None:
+    u, v = noisy_pairs(300, 16)
+    with pytest.warns(pcl.ProbclWarning, match=r"Neyman\(\) rises without end: mu and sigma are those for KL"):
+        found = fit_f_gaussian(u, v, "neyman")
+    assert found.fixed == fit_f_gaussian(u, v, "kl").fixed
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_pairs_of_equals_have_no_best_scale(name: str) -> None:
+    u, _ = noisy_pairs(50, 3)
+    with pytest.raises(ValueError, match=r"no sigma is best: got a mean"):
+        pcl.f_mutual_information(u, u, DIVERGENCES[name])
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_of_the_fewest_pairs_it_is_finite_or_the_pairs_are_to_blame(n: int) -> None:
+    with pytest.raises(ValueError, match="unmatched ones are nearer than the matched ones on average"):
+        pcl.f_mutual_information(*noisy_pairs(n, 3, noise=0.1), "pearson")
+    u, _ = noisy_pairs(n, 2)
+    assert math.isfinite(pcl.f_mutual_information(u, u.roll(2, 0), "kl").value)
+
+
+def test_a_critic_that_is_no_log_ratio_is_warned_of() -> None:
+    u, v = gaussian_pairs(200, 3)
+    critic = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    critic.identifies = pcl.losses.Identifies.TRANSFORM
+    with pytest.warns(pcl.ProbclWarning, match="the critic's loss determines a monotone transform"):
+        pcl.f_mutual_information(u, v, "js", critic=critic)
+    critic.identifies = None
+    with pytest.warns(pcl.ProbclWarning, match="is below the trivial bound, zero"):
+        pcl.f_mutual_information(u, -v, "js", critic=critic)
+
+
+def test_scores_that_overflow_are_refused() -> None:
+    critic = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    u, v = gaussian_pairs(200, 3)
+    with pytest.raises(ValueError, match=r"of KL\(\) are finite, got \d+ NaN or infinite of 200 terms"):
+        pcl.f_mutual_information(100 * u, 100 * v, critic=critic)
+
+
 def test_it_can_be_drawn_and_says_what_it_is() -> None:
     found = pcl.f_mutual_information(*von_mises_fisher_pairs(500, 4), "js")
     ax = found.plot()

@@ -131,6 +131,30 @@ def test_single_precision_keeps_its_digits_near_one(name: str) -> None:
     assert_close(divergence.conjugate(c).double(), divergence.conjugate(c.double()), rtol=1e-6, atol=1e-6)
 
 
+@every_divergence
+@pytest.mark.parametrize("of", ["derivative", "conjugate", "f"])
+def test_single_precision_keeps_the_digits_of_each_gradient(name: str, of: str) -> None:
+    """The derivative of expm1 as autograd takes it, expm1 + 1, has none left at c = −20, nor has that of tanh at 20."""
+    fn = getattr(DIVERGENCES[name], of)
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        c = torch.linspace(-30, 30, 1201).to(dtype).requires_grad_()
+        slopes.append(torch.autograd.grad(fn(c).sum(), c)[0].double())
+    slopes = [slope[slopes[1].abs() < 1e38] for slope in slopes]
+    if of == "f":  # its slope changes sign at one, and is a difference there
+        assert_close(slopes[0], slopes[1], rtol=2e-5, atol=1e-6)
+    else:
+        assert_close(slopes[0], slopes[1], rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("c", [-200.0, 200.0])
+@every_divergence
+def test_the_branch_that_is_not_taken_leaves_no_nan_in_the_gradient(name: str, c: float) -> None:
+    divergence, point = DIVERGENCES[name], torch.tensor(c, dtype=torch.float64, requires_grad=True)
+    for fn in (divergence.derivative, divergence.conjugate):
+        assert not torch.autograd.grad(fn(point), point)[0].isnan()
+
+
 def test_tsallis_tends_to_kl_and_is_pearson_at_two() -> None:
     c = normal(8)
     # In either case what is added is a multiple of u − 1, whose expectation vanishes.

@@ -218,6 +218,15 @@ class TestWarnings:
         (lambda: RINCELoss(lambda_u=0, lambda_v=0), ValueError, "must not both be zero"),
         (lambda: SigmoidLoss("b"), TypeError, "bias must be a number, got 'b'"),
         (lambda: SigmoidLoss(float("inf")), ValueError, "bias must be finite, got inf"),
+        (lambda: pcl.SumOfLosses(pcl.ConditionalLoss(), [], []), ValueError, "one at least, got 0, 0 and 0"),
+        (
+            lambda: pcl.SumOfLosses(pcl.ConditionalLoss(), [L2()], [1.0], [0]),
+            ValueError,
+            "weights must not all be zero",
+        ),
+        (lambda: pcl.SumOfLosses(pcl.ConditionalLoss, [L2()], [1.0]), TypeError, "loss must be a Loss, got <class"),
+        (lambda: pcl.TwoViewLoss(pcl.ConditionalLoss), TypeError, r"make one, as in ConditionalLoss\(\)"),
+        (lambda: pcl.TwoViewLoss(torch.nn.Identity()), TypeError, "loss must be a Loss, got Identity"),
         (lambda: pcl.losses.GaussianKernel(0), ValueError, "bandwidth must be finite and positive, got 0"),
         (lambda: pcl.losses.LaplaceKernel(-1.0), ValueError, "bandwidth must be finite and positive, got -1"),
     ],
@@ -235,20 +244,38 @@ def test_needs_matched_pairs(name: str) -> None:
         LOSSES[name](Scores(normal(1, 2), normal(1, 2)))
 
 
+def single_precision_errors(name: str, alignment: pcl.Alignment, tau: float, noise: float, width: int) -> list[float]:
+    """Relative errors of the loss and of its gradients, of pairs of unit length that differ by this much noise."""
+    found = []
+    for dtype in (F32, F64):
+        u = normal(64, width, dtype=F32)
+        v = u + noise * normal(64, width, seed=1, dtype=F32)
+        leaves = [(z / z.norm(dim=1, keepdim=True)).to(dtype).requires_grad_() for z in (u, v)]
+        value = LOSSES[name].given(u.to(dtype), v.to(dtype))(Scores(*leaves, alignment, tau))
+        found.append((value.detach(), *torch.autograd.grad(value, leaves)))
+    return [float((one.double() - exact).norm() / exact.norm()) for one, exact in zip(*found, strict=True)]
+
+
 @pytest.mark.parametrize("tau", [0.02, 0.1])
 @pytest.mark.parametrize("alignment", [Cosine(), L2(), pcl.FGaussian(), pcl.Laplace()])
 def test_single_precision_is_within_1e_5_of_double(alignment: pcl.Alignment, tau: float) -> None:
     names = ["f-micl kl", "f-micl js", "f-micl squared-hellinger", "rince", "rince 1", "sigmoid", "mmd"]
+    names += ["sum of losses", "two views", "two views, sigmoid"]
     for name in names:
-        found = []
-        for dtype in (F32, F64):
-            u = normal(64, 8, dtype=F32)
-            v = u + 0.5 * normal(64, 8, seed=1, dtype=F32)
-            leaves = [(z / z.norm(dim=1, keepdim=True)).to(dtype).requires_grad_() for z in (u, v)]
-            value = LOSSES[name].given(u.to(dtype), v.to(dtype))(Scores(*leaves, alignment, tau))
-            found.append((value.detach(), *torch.autograd.grad(value, leaves)))
-        for single, double in zip(*found, strict=True):
-            assert (single.double() - double).norm() <= 1e-5 * double.norm(), name
+        assert max(single_precision_errors(name, alignment, tau, 0.5, 8)) <= 1e-5, name
+
+
+@pytest.mark.parametrize("alignment", [Cosine(), L2(), pcl.Laplace()])
+def test_near_convergence_at_a_low_temperature(alignment: pcl.Alignment) -> None:
+    """The joint loss's gradient is a small difference there; the page on losses says so."""
+    for name in ("two-sided", "two views", "f-micl kl", "f-micl js", "sigmoid"):
+        assert max(single_precision_errors(name, alignment, 0.02, 0.02, 16)) <= 1e-5, name
+    assert 1e-4 < max(single_precision_errors("joint", alignment, 0.02, 0.02, 16)) < 1e-2
+
+
+def test_two_views_of_a_loss_that_looks_at_the_data_are_of_one_shape() -> None:
+    with pytest.raises(ValueError, match="u and v must be views of one thing, of one shape"):
+        pcl.TwoViewLoss(pcl.ConditionalMMDLoss()).given(normal(4, 2), normal(4, 3))
 
 
 def test_a_saved_model_keeps_its_alignment(tmp_path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import probcl as pcl
-from applications.family import ALIGNMENTS, EXCLUDED, LOSSES, make_loss
+from applications.family import ALIGNMENTS, EXCLUDED, LOSSES, VARIANTS, make_loss
 from applications.gaussians.constant import PlusConstant
 from applications.gaussians.experiment_illustration import stratified_pairs
 from applications.gaussians.learned import learned_law
@@ -20,8 +20,8 @@ from probcl.losses import GaussianKernel, Identifies
 
 # Those whose score is quadratic in u and v, so that conditionals are Gaussian.
 QUADRATIC = ("inner", "l2", "potentials")
-# With these the limit of many pairs depends on their number, or is no exponential of the score.
-WITHOUT_POPULATION = ("sigmoid", "spectral", *EXCLUDED)
+# With these the limit of many pairs depends on their number, is no exponential of the score, or is not worked out here.
+WITHOUT_POPULATION = ("sigmoid", "spectral", "sum-of-losses", *EXCLUDED)
 # It leaves u|v, which the table is of, open; it is the mirror of "u-given-v".
 OPEN = ("v-given-u",)
 NO_MINIMUM, NO_CONDITIONAL, UNKNOWN = "no minimum", "no conditional", "unknown"
@@ -156,4 +156,4 @@ def _cells(found: dict[str, Learned | str]) -> dict[str, str | float]:
 
 def names() -> tuple[str, ...]:
     """Return the losses of a comparison: those of which a theory is told here, and that determine u|v if any does."""
-    return tuple(name for name in LOSSES if name not in WITHOUT_POPULATION + OPEN)
+    return tuple(name for name in LOSSES if name not in WITHOUT_POPULATION + OPEN + VARIANTS)

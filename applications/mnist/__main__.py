@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 import probcl as pcl
-from applications.family import ALIGNMENTS, EXCLUDED, LOSSES
+from applications.family import ALIGNMENTS, EXCLUDED, LOSSES, VARIANTS
 from applications.files import write_text
 from applications.mnist import generation
 from applications.mnist.experiment import OBJECTIVES, Config, Fitted, Objective, by_name, fit_objective, measure
@@ -64,7 +64,9 @@ def main() -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    losses = [name for name in LOSSES if name not in EXCLUDED] if arguments.loss is None else [arguments.loss]
+    losses = (
+        [name for name in LOSSES if name not in EXCLUDED + VARIANTS] if arguments.loss is None else [arguments.loss]
+    )
     alignment = arguments.alignment or "inner"
     path = Path(__file__).parent / f"{arguments.data}.toml"
     config = Config.read(path, epochs=arguments.epochs, seeds=arguments.seeds)

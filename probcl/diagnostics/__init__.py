@@ -8,12 +8,8 @@ numbers that can ``plot`` itself.
 from probcl.diagnostics.calibration import PIT, SBC, pit, sbc
 from probcl.diagnostics.classification import accuracy, expected_calibration_error, negative_log_likelihood
 from probcl.diagnostics.credible_regions import Coverage, coverage, hpd_coverage
-from probcl.diagnostics.f_information import (
-    FMutualInformation,
-    f_mutual_information,
-    f_mutual_information_of_scores,
-    fit_f_gaussian,
-)
+from probcl.diagnostics.f_gaussian import fit_f_gaussian
+from probcl.diagnostics.f_information import FMutualInformation, f_mutual_information, f_mutual_information_of_scores
 from probcl.diagnostics.local import LocalCoverage, local_coverage
 from probcl.diagnostics.potentials import LinearPotentials
 from probcl.diagnostics.proper_scores import Score, crps, energy_score

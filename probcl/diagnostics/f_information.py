@@ -1,7 +1,8 @@
 """f-mutual information: how far the joint law is from the product of its marginals, by any f-divergence."""
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,21 +11,21 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 from torch import Tensor
 
-from probcl.checks import describe, require_count, require_embeddings
+from probcl.checks import describe, require_embeddings
+from probcl.diagnostics.f_gaussian import fit_f_gaussian
 from probcl.diagnostics.figures import axes_or_new, draw_histogram
-from probcl.diagnostics.held_out import EmbeddedPairs, embed_pairs, in_batches
-from probcl.distance import FGaussian
-from probcl.divergences import KL, Divergence, as_divergence
-from probcl.losses import require_pairs
+from probcl.diagnostics.held_out import embed_pairs, in_batches
+from probcl.divergences import Divergence, as_divergence
+from probcl.errors import ProbclWarning
+from probcl.losses import Identifies, require_pairs
 from probcl.model import BimodalModel
 from probcl.plotting import PALETTE
 from probcl.scores import Scores
 
 _CONFIDENCE = 0.95
+# The bound of a critic scatters about zero for independent pairs; only what lies further below is warned of.
+_BELOW_ZERO = 0.999
 _BATCH_SIZE = 2048
-# A fit of two numbers needs no larger products, and takes many steps.
-_FIT_BATCH_SIZE = 256
-_FIT_STEPS = 200
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,9 +111,16 @@ def f_mutual_information(
     Raises
     ------
     ValueError
-        If there are not as many u as v, fewer than four, or no divergence is of this name.
+        If there are not as many u as v, fewer than four, or no divergence is of this name; if no f-Gaussian is best for
+        the pairs (see `fit_f_gaussian`); if the critic's scores are so large that a term overflows.
     TypeError
         If the critic is no `BimodalModel`.
+
+    Warns
+    -----
+    ProbclWarning
+        If the critic was fitted by a loss that determines no log density ratio, or if its bound is significantly below
+        zero, the bound of the score zero.
 
     Examples
     --------
@@ -124,13 +132,19 @@ def f_mutual_information(
     FMutualInformation(JensenShannon(), I_f ≥ 0.322 ± 0.012)
     """
     if critic is None:
-        return f_mutual_information_of_scores(_cross_fitted(u, v, divergence, batch_size), divergence)
-    if not isinstance(critic, BimodalModel):
-        raise TypeError(f"critic must be a BimodalModel, got {describe(critic)}")
-    batches = in_batches(*embed_pairs(critic, u, v), batch_size)
-    with torch.no_grad():
-        scores = [critic.scores_of_embeddings(z_u, z_v) for z_u, z_v in batches]
-    return f_mutual_information_of_scores(scores, divergence)
+        scores = _cross_fitted(u, v, divergence, batch_size)
+    else:
+        batches = in_batches(*embed_pairs(_require_critic(critic), u, v), batch_size)
+        with torch.no_grad():
+            scores = [critic.scores_of_embeddings(z_u, z_v) for z_u, z_v in batches]
+    found = f_mutual_information_of_scores(scores, divergence)
+    if critic is not None and found.interval(_BELOW_ZERO)[1] < 0:
+        warnings.warn(
+            f"{found} is below the trivial bound, zero: the critic is no log density ratio of these pairs",
+            ProbclWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def f_mutual_information_of_scores(
@@ -141,7 +155,7 @@ def f_mutual_information_of_scores(
     Raises
     ------
     ValueError
-        If a batch has not as many u as v, or a single pair, or there is none.
+        If a batch has not as many u as v, or a single pair, or there is none; if a term is infinite or undefined.
     TypeError
         If they are not `Scores`.
     """
@@ -151,50 +165,31 @@ def f_mutual_information_of_scores(
     for batch in batches:
         require_pairs(batch)
     with torch.no_grad():
-        return FMutualInformation(divergence, torch.cat([_terms(batch, divergence) for batch in batches]).double())
-
-
-def fit_f_gaussian(
-    u: Float[Tensor, "n d"],
-    v: Float[Tensor, "n d"],
-    divergence: Divergence | str = "kl",
-    *,
-    batch_size: int = _FIT_BATCH_SIZE,
-) -> FGaussian:
-    """Return the f-Gaussian log μ − |u − v|²/2σ² with the μ and σ of the largest bound of the f-mutual information.
-
-    It is found by L-BFGS, for "kl" first: there the bound is concave in log μ and 1/σ², and has one maximum.
-
-    Parameters
-    ----------
-    u, v
-        Pairs of embeddings, of any length but zero.
-    divergence
-        A `probcl.divergences.Divergence` or the name of one.
-    batch_size
-        Pairs are unmatched with one another within batches of about this size.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many u as v, fewer than two, or an embedding is zero.
-    """
-    divergence = as_divergence(divergence)
-    u, v = require_embeddings("u", u), require_embeddings("v", v)
-    if len(u) != len(v) or len(u) < 2:
-        raise ValueError(f"u and v must be pairs, at least two of them, got {len(u)} u and {len(v)} v")
-    batches = in_batches(u.detach().double(), v.detach().double(), require_count("batch_size", batch_size, 2))
-    kernel = FGaussian(learnable=True).double()
-    for each in (KL(), divergence):
-        _maximise(kernel, _bound(kernel, batches, each))
-    log_mu, log_sigma = (float(value.detach()) for value in (kernel.log_mu, kernel.log_sigma))
-    return FGaussian(math.exp(log_mu), math.exp(log_sigma))
+        terms = torch.cat([_terms(batch, divergence) for batch in batches]).double()
+    if not terms.isfinite().all():
+        raise ValueError(
+            f"scores must be such that f'(e^s) and f*(f'(e^s)) of {divergence} are finite, got "
+            f"{int((~terms.isfinite()).sum())} NaN or infinite of {len(terms)} terms"
+        )
+    return FMutualInformation(divergence, terms)
 
 
 def _terms(scores: Scores, divergence: Divergence) -> Float[Tensor, " n"]:
     """Return the Hoeffding projections of the bound: their mean is the bound itself."""
     rows, columns = (scores.mean(divergence.conjugate, dim, diagonal=False) for dim in (1, 0))
     return divergence.derivative(scores.diagonal()) - rows - columns + rows.mean()
+
+
+def _require_critic(critic: object) -> BimodalModel:
+    if not isinstance(critic, BimodalModel):
+        raise TypeError(f"critic must be a BimodalModel, got {describe(critic)}")
+    if critic.identifies is Identifies.TRANSFORM:
+        warnings.warn(
+            f"the critic's loss determines {critic.identifies.value}: it makes a poor bound, or none",
+            ProbclWarning,
+            stacklevel=3,
+        )
+    return critic
 
 
 def _cross_fitted(u: Tensor, v: Tensor, divergence: Divergence | str, batch_size: int) -> list[Scores]:
@@ -208,31 +203,3 @@ def _cross_fitted(u: Tensor, v: Tensor, divergence: Divergence | str, batch_size
         for half, kernel in zip(halves, kernels, strict=True)
         for x, y in in_batches(*half, batch_size)
     ]
-
-
-def _bound(kernel: FGaussian, batches: EmbeddedPairs, divergence: Divergence) -> Callable[[], Float[Tensor, ""]]:
-    total = sum(len(u) for u, _ in batches)
-
-    def bound() -> Float[Tensor, ""]:
-        value = torch.zeros((), dtype=torch.float64)
-        for u, v in batches:
-            scores = Scores(u, v, kernel, method="dense")
-            unmatched = scores.mean(divergence.conjugate, diagonal=False)
-            value = value + len(u) / total * (divergence.derivative(scores.diagonal()).mean() - unmatched)
-        return value
-
-    return bound
-
-
-def _maximise(kernel: FGaussian, bound: Callable[[], Float[Tensor, ""]]) -> None:
-    optimizer = torch.optim.LBFGS(
-        kernel.parameters(), max_iter=_FIT_STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Float[Tensor, ""]:
-        optimizer.zero_grad()
-        loss = -bound()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)

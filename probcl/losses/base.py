@@ -51,6 +51,14 @@ def identified_by_conditionals(lambda_u: float, lambda_v: float) -> Identifies:
     return Identifies.RATIO_UP_TO_U if lambda_u == 0 else Identifies.RATIO
 
 
+def require_loss(name: str, value: object) -> Loss:
+    """Return `value` if it is a `Loss`; raise `TypeError` otherwise."""
+    if not isinstance(value, Loss):
+        hint = ": make one, as in ConditionalLoss()" if isinstance(value, type) else ""
+        raise TypeError(f"{name} must be a Loss, got {describe(value)}{hint}")
+    return value
+
+
 def require_pairs(scores: Scores) -> None:
     """Raise unless these are `Scores` (`TypeError`) of at least two matched pairs (`ValueError`)."""
     if not isinstance(scores, Scores):

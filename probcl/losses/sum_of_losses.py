@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from probcl.alignment import Alignment, require_alignment
 from probcl.checks import require_positive
-from probcl.losses.base import Identifies, Loss, require_pairs, require_weight
+from probcl.losses.base import Identifies, Loss, require_loss, require_pairs, require_weight
 from probcl.scores import Scores
 
 
@@ -30,7 +30,15 @@ class SumOfLosses(Loss):
     temperatures
         τ_k > 0, one for each term.
     weights
-        w_k ≥ 0, one for each term; by default they are equal and sum to one.
+        w_k ≥ 0, one for each term and not all zero; by default they are equal and sum to one.
+
+    Raises
+    ------
+    ValueError
+        If alignments, temperatures and weights are not equally many, or there is none; if a temperature is not
+        positive, a weight negative, or all weights are zero.
+    TypeError
+        If `loss` is no `Loss`, or an alignment no `Alignment`.
 
     Examples
     --------
@@ -49,7 +57,7 @@ class SumOfLosses(Loss):
     ) -> None:
         super().__init__()
         count = len(alignments)
-        weights = [1 / count] * count if weights is None else weights
+        weights = [1 / max(count, 1)] * count if weights is None else weights
         if not count or len(temperatures) != count or len(weights) != count:
             raise ValueError(
                 f"alignments, temperatures and weights must be equally many, and one at least, got {count}, "
@@ -57,19 +65,21 @@ class SumOfLosses(Loss):
             )
         for temperature in temperatures:
             require_positive("temperatures", temperature)
-        self.loss = loss
+        self.loss = require_loss("loss", loss)
         self.alignments: Sequence[Alignment] = nn.ModuleList(  # type: ignore[assignment]
             require_alignment("alignments", alignment) for alignment in alignments
         )
         self.temperatures = tuple(float(temperature) for temperature in temperatures)
         self.weights = tuple(require_weight("weights", weight) for weight in weights)
+        if sum(self.weights) == 0:
+            raise ValueError("weights must not all be zero")
 
     @property
     def identifies(self) -> Identifies:
         return Identifies.TRANSFORM
 
     def given(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Loss:
-        return SumOfLosses(self.loss.given(u, v), self.alignments, self.temperatures, self.weights)
+        return SumOfLosses(self.loss.given(u, v), list(self.alignments), self.temperatures, self.weights)
 
     def forward(self, scores: Scores) -> Float[Tensor, ""]:
         require_pairs(scores)

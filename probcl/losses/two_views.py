@@ -3,7 +3,8 @@
 from jaxtyping import Float, Shaped
 from torch import Tensor, cat
 
-from probcl.losses.base import Identifies, Loss, require_pairs
+from probcl.checks import describe
+from probcl.losses.base import Identifies, Loss, require_loss, require_pairs
 from probcl.scores import Scores
 from probcl.two_views import views
 
@@ -13,12 +14,18 @@ class TwoViewLoss(Loss):
 
     Between the views of a batch of n pairs a loss compares each u with n v, and each v with n u. This one compares each
     of the 2n views with all the 2n − 1 others (Chen et al. 2020, SimCLR; `probcl.views`). It is meant for a model whose
-    two encoders are one, ``BimodalModel(encoder, encoder)``, fitted to pairs of views.
+    two encoders are one, ``BimodalModel(encoder, encoder)``, fitted to pairs of views. With two encoders it
+    runs as well, but also compares the u with one another by the first of them, and the v by the second.
 
     Parameters
     ----------
     loss
         Any loss.
+
+    Raises
+    ------
+    TypeError
+        If `loss` is no `Loss`.
 
     Examples
     --------
@@ -33,13 +40,17 @@ class TwoViewLoss(Loss):
 
     def __init__(self, loss: Loss) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss = require_loss("loss", loss)
 
     @property
     def identifies(self) -> Identifies:
         return self.loss.identifies
 
-    def given(self, u: Shaped[Tensor, "n *event"], v: Shaped[Tensor, "n *event"]) -> Loss:
+    def given(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Loss:
+        if type(self.loss).given is Loss.given:  # it looks at no data
+            return self
+        if u.shape != v.shape:
+            raise ValueError(f"u and v must be views of one thing, of one shape, got {describe(u)} and {describe(v)}")
         return TwoViewLoss(self.loss.given(cat([u, v]), cat([v, u])))
 
     def forward(self, scores: Scores) -> Float[Tensor, ""]:
