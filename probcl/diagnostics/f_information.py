@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
-from scipy.stats import norm
 from torch import Tensor
 
 from probcl.checks import describe, require_embeddings
 from probcl.diagnostics.f_gaussian import fit_f_gaussian
 from probcl.diagnostics.figures import axes_or_new, draw_histogram
 from probcl.diagnostics.held_out import embed_pairs, in_batches
+from probcl.diagnostics.intervals import normal_interval
 from probcl.divergences import Divergence, as_divergence
 from probcl.errors import ProbclWarning
 from probcl.losses import Identifies, require_pairs
@@ -56,10 +56,7 @@ class FMutualInformation:
 
     def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
         """Return normal confidence limits of the bound's expectation; the lower one bounds D_f itself."""
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
-        half_width = float(norm.ppf((1 + confidence) / 2)) * self.standard_error
-        return self.value - half_width, self.value + half_width
+        return normal_interval(self.value, self.standard_error, confidence)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the pairs' terms, and their mean with its 95% limits."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Shaped
 from matplotlib.axes import Axes
-from scipy.stats import norm
 from torch import Tensor
 
 from probcl.checks import describe, require_tensor
 from probcl.diagnostics.figures import axes_or_new, draw_histogram
 from probcl.diagnostics.held_out import embed_pairs, in_batches, own_direction
+from probcl.diagnostics.intervals import normal_interval
 from probcl.errors import ProbclWarning
 from probcl.gauge import Side
 from probcl.kernels.base import Dim
@@ -64,10 +64,7 @@ class MutualInformation:
 
     def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
         """Return normal confidence limits of the bound's expectation; the lower one bounds I(u; v) itself."""
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
-        half_width = float(norm.ppf((1 + confidence) / 2)) * self.standard_error
-        return self.value - half_width, self.value + half_width
+        return normal_interval(self.value, self.standard_error, confidence)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the pairs' terms, their mean with its 95% limits, and the ceiling."""
