@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Shaped
 from matplotlib.axes import Axes
+from scipy.stats import norm
 from torch import Tensor
 
 from probcl.checks import describe, require_tensor
