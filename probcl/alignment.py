@@ -178,10 +178,7 @@ class WithPotentials(Alignment):
         (g, k_x), (h, k_y) = self.split(x), self.split(y)
         inner = self.base.potentials(g, h)
         row, column = _potential(k_x), _potential(k_y)
-        return Potentials(
-            row if inner.row is None else row + inner.row,
-            column if inner.column is None else column + inner.column,
-        )
+        return Potentials(sum_present(row, inner.row), sum_present(column, inner.column))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         (g, k_x), (h, k_y) = self.split(x), self.split(y)
@@ -243,6 +240,13 @@ def add_matched(
     """Add row_i + column_i, skipping what is None."""
     product = product if row is None else product + row
     return product if column is None else product + column
+
+
+def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Return a + b, taking what is absent as zero."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def at_most(product: Float[Tensor, "*shape"], ceiling: float | None) -> Float[Tensor, "*shape"]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -10,7 +10,15 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.functional import softplus
 
-from probcl.alignment import Alignment, Factors, InnerProduct, add_matched, require_alignment
+from probcl.alignment import (
+    Alignment,
+    Factors,
+    InnerProduct,
+    Potentials,
+    add_matched,
+    require_alignment,
+    sum_present,
+)
 from probcl.checks import describe, require_count, require_embeddings, require_positive, require_tensor
 from probcl.distributed import share_out
 from probcl.kernels import KERNELS, Kernel, ScoreTerms
@@ -146,18 +154,25 @@ class Scores:
             temperature=self.temperature,
             bias_u=bias_u,
             bias_v=bias_v,
-            diagonal=self._diagonal(u, v, factors, added_v) if self._rows.total == self._columns.total else None,
+            diagonal=self._diagonal(u, v, factors, potentials, added_v)
+            if self._rows.total == self._columns.total
+            else None,
             precision=self.u.dtype,
             offset=self._rows.own.start,
             excluded=None if self.exclude is None else self.exclude + self._columns.own.start,
         )
 
     def _diagonal(
-        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], factors: Factors, bias_v: Float[Tensor, " m"] | None
+        self,
+        u: Float[Tensor, "n d"],
+        v: Float[Tensor, "m d"],
+        factors: Factors,
+        potentials: Potentials,
+        bias_v: Float[Tensor, " m"] | None,
     ) -> Float[Tensor, " n"]:
         if type(self.alignment).matched is Alignment.matched and self.group is None:
             # What the matrix is made of serves its diagonal too.
-            matched = add_matched(self.alignment.paired(factors), *self.alignment.potentials(u, v)) / self.temperature
+            matched = add_matched(self.alignment.paired(factors), *potentials) / self.temperature
         else:
             matched = self.alignment.matched(u, self._rows.take(v)) / self.temperature
         biases = sum_present(self.bias_u, _present(self._rows.take, bias_v))
@@ -279,31 +294,19 @@ class Scores:
 
     def shifted(self, bias_u: Float[Tensor, " n"] | None = None, bias_v: Float[Tensor, " m"] | None = None) -> "Scores":
         """Return the scores with these biases added to rows and columns."""
-        return Scores(
-            self.u,
-            self.v,
-            self.alignment,
-            self.temperature,
-            self.method,
+        return self._changed(
             bias_u=sum_present(self.bias_u, _check_bias("bias_u", bias_u, self.u)),
             bias_v=sum_present(self.bias_v, _check_bias("bias_v", bias_v, self.v)),
-            exclude=self.exclude,
-            group=self.group,
         )
 
     def under(self, alignment: Alignment, temperature: float | Tensor) -> "Scores":
         """Return the scores of the same embeddings under another alignment and temperature."""
-        return Scores(
-            self.u,
-            self.v,
-            alignment,
-            temperature,
-            self.method,
-            bias_u=self.bias_u,
-            bias_v=self.bias_v,
-            exclude=self.exclude,
-            group=self.group,
-        )
+        return self._changed(alignment=alignment, temperature=temperature)
+
+    def _changed(self, **changes: Any) -> "Scores":
+        """Return the scores with some of the arguments replaced."""
+        names = ("u", "v", "alignment", "temperature", "method", "bias_u", "bias_v", "exclude", "group")
+        return Scores(**{name: getattr(self, name) for name in names} | changes)
 
     def _check_possible(self, dim: Dim) -> None:
         """Raise if a row (column) has no softmax, because biases of −inf leave it nothing."""
@@ -389,13 +392,6 @@ def _check_exclude(exclude: object, u: Tensor, v: Tensor) -> Tensor | None:
     if not torch.equal(columns.sort().values, order) or (columns == order).any():
         raise ValueError("exclude must name each column once, and never that of the matched pair")
     return columns.to(u.device)
-
-
-def sum_present(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Return a + b, taking what is absent as zero."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
 
 
 def _widened(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

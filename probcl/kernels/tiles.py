@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probcl.alignment import at_most, summed
+from probcl.alignment import at_most, sum_present, summed
 from probcl.kernels.base import Elementwise, ScoreTerms, Slope
 
 # Entries of a tile: two of them, and the factors' blocks, stay in a core's second cache. On a GPU a tile is to fill it.
@@ -69,7 +69,7 @@ def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
         )
     x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
     if ceiling is None:
-        row, column, bias_u, bias_v = _sum(row, bias_u), _sum(column, bias_v), None, None
+        row, column, bias_u, bias_v = sum_present(row, bias_u), sum_present(column, bias_v), None, None
     elif ceiling:
         ceiling = ceiling / float(tau)
     form = Form(None, None, (), ceiling, offset=terms.offset)
@@ -196,9 +196,3 @@ def _inverted(columns: Int[Tensor, " n"], count: int) -> Int[Tensor, " m"]:
 def _add_entries(out: Tensor, row: Tensor | None, column: Tensor | None, columns: Tensor) -> Tensor:
     out = out if row is None else out + row[:, None]
     return out if column is None else out + column[columns]
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b

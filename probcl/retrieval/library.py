@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from probcl.alignment import sum_present
 from probcl.checks import describe, require_count, require_finite, require_tensor
 from probcl.errors import CheckpointError
 from probcl.gauge import Side
@@ -18,7 +19,7 @@ from probcl.retrieval.collection import Collection
 from probcl.retrieval.folder import MANIFEST, fingerprint
 from probcl.retrieval.queries import Queries
 from probcl.retrieval.shards import Items, Shard, embedded
-from probcl.scores import Scores, TopK, sum_present
+from probcl.scores import Scores, TopK
 
 if TYPE_CHECKING:
     from probcl.retrieval.approximation import Approximation
