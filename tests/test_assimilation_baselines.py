@@ -15,6 +15,7 @@ from probcl.assimilation.baselines import (
     EnsembleSmoother,
     ExactPosterior,
     Hyperparameters,
+    LinearGaussian,
     OptimalInterpolation,
     StreamFunctionCovariance,
     segments,
@@ -34,6 +35,12 @@ def tracks() -> xr.Dataset:
     )
 
 
+def waves(time: np.ndarray, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    days = (time - START) / DAY
+    phase = np.stack([2 * latitude + 0.1 * days, 3 * longitude - 0.2 * days, latitude + longitude], axis=-1)
+    return 0.2 * np.stack([np.cos(phase), np.sin(phase)], axis=1)
+
+
 def draw(count: int, rng: np.random.Generator) -> xr.Dataset:
     fields = random_fourier(count, 1, seed=int(rng.integers(1000)), waves=20).isel(time=0)
     return fields.rename(member="realization")
@@ -47,6 +54,8 @@ METHODS = {
     "analogs": Analogs(neighbours=8),
     "ES-MDA": EnsembleSmoother(predict_tracks, ensemble=20, steps=2),
     "ES-MDA, localised": EnsembleSmoother(predict_tracks, ensemble=20, steps=2, radius=200e3),
+    "linear": LinearGaussian(waves),
+    "linear, along": LinearGaussian(waves, along=True),
     "exact": ExactPosterior(draw, lambda fields, tracks: np.zeros(fields.sizes["realization"]), 60, batch=25),
 }
 # Whose mean and standard deviation do not rest on perturbed observations.

@@ -72,3 +72,13 @@ def test_windows_between_maps_are_linear_in_time(archive: Archive) -> None:
 def test_an_archive_shorter_than_its_lags_is_refused(archive: Archive) -> None:
     with pytest.raises(ValueError, match="archive must cover a window"):
         FieldPrior.eofs(archive, np.array([-9, 0, 9]) * DAY, rank=3)
+
+
+def test_the_variance_of_maps_is_that_of_their_covariance_and_of_its_root(archive: Archive) -> None:
+    prior = FieldPrior.eofs(archive, THREE, 6)
+    root = np.random.default_rng(0).standard_normal((2, 4, prior.rank))
+    covariance = np.swapaxes(root, 1, 2) @ root
+    modes = prior.modes[:, prior.now].reshape(prior.rank, -1).astype(float)
+    expected = np.stack([np.diag(modes.T @ one @ modes) for one in covariance]).reshape(2, *prior.unresolved.shape)
+    np.testing.assert_allclose(prior.variance(covariance), expected, rtol=1e-5)
+    np.testing.assert_allclose(prior.variance_of_root(root), expected, rtol=1e-5)

@@ -12,7 +12,8 @@ from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
 from probcl.assimilation.routes import InformationRoute
-from probcl.assimilation.tokens import SIMPSON, WIDTH, Tokenizer
+from probcl.assimilation.segments import SIMPSON
+from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.information import split_information
 
 LAGS = np.arange(-1, 2) * DAY

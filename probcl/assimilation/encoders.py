@@ -15,7 +15,8 @@ from torch.nn.functional import embedding_bag, gelu, scaled_dot_product_attentio
 
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
-from probcl.assimilation.tokens import COORDINATES, DESCRIPTION, PLACES, SIMPSON, WIDTH
+from probcl.assimilation.segments import SIMPSON
+from probcl.assimilation.tokens import COORDINATES, DESCRIPTION, PLACES, WIDTH
 from probcl.checks import describe, require_count
 from probcl.encoders.vector import MLP
 from probcl.information import information_factor, split_information

@@ -52,9 +52,19 @@ class Segments:
     def __len__(self) -> int:
         return len(self.latitude)
 
+    def along(self, seconds: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Return latitudes and longitudes some seconds from the middle, at the segment's mean velocity."""
+        u, v = self.velocity.T
+        latitude = self.latitude + v * seconds / METRES_PER_DEGREE
+        return latitude, self.longitude + u * seconds / metres_per_degree_east(self.latitude)
+
     def take(self, chosen: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> "Segments":
         """Return some of the segments."""
         return Segments(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
+
+
+SIMPSON = (1 / 6, 4 / 6, 1 / 6)
+"""Weights of start, middle and end in the mean along a segment."""
 
 
 def segments(tracks: xr.Dataset, error_floor: float = ERROR_FLOOR) -> Segments:

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
-from probcl.assimilation.segments import Segments, segments
-from probcl.sphere import METRES_PER_DEGREE, longitude_near, metres_per_degree_east
+from probcl.assimilation.segments import SIMPSON, Segments, segments
+from probcl.sphere import longitude_near
 
 PLACES = 3
 """Start, middle and end."""
@@ -28,9 +28,6 @@ DESCRIPTION = 2
 """Logarithms of duration in days and of the fixes' part of the velocity's error over the prior's scale."""
 
 WIDTH = PLACES * COORDINATES + DESCRIPTION + 2 + 1
-
-SIMPSON = (1 / 6, 4 / 6, 1 / 6)
-"""Weights of start, middle and end in the mean along a segment."""
 
 _DAY = 86_400.0
 _LEAST_ERROR = 1e-4
@@ -89,9 +86,7 @@ class Tokenizer:
     ) -> Float[np.ndarray, "n 3"]:
         """Return lag, row and column of where a segment is some seconds from its middle, at its mean velocity."""
         grid, lags = self.prior.grid, self.prior.lags / np.timedelta64(1, "s")
-        u, v = observed.velocity.T
-        latitude = observed.latitude + v * seconds / METRES_PER_DEGREE
-        longitude = observed.longitude + u * seconds / metres_per_degree_east(observed.latitude)
+        latitude, longitude = observed.along(seconds)
         centre = 0.5 * (grid.longitude[0] + grid.longitude[-1])
         longitude = longitude_near(longitude, centre)
         axes = (lags, lag + seconds), (grid.latitude, latitude), (grid.longitude, longitude)
@@ -99,7 +94,7 @@ class Tokenizer:
 
     def _mean(self, places: Float[np.ndarray, "n places 3"]) -> Float[np.ndarray, "n 2"]:
         """Return the prior's mean along segments, by Simpson's rule."""
-        table = np.nan_to_num(self.prior.grid.on_map(self.prior.mean))
+        table = self.prior.mean_map
         index, weight = trilinear(torch.from_numpy(places), table.shape[:1] + table.shape[2:])
         cells = np.moveaxis(table, 1, -1).reshape(-1, 2)
         return np.einsum("npkc,npk,p->nc", cells[index.numpy()], weight.numpy(), SIMPSON, optimize=True)

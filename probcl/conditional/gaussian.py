@@ -212,25 +212,26 @@ class GaussianConditional(ExactConditional):
     @property
     def covariance(self) -> Float[Tensor, "*batch n n"]:
         """Conditional covariance of the flattened value, shape (*batch_shape, n, n)."""
-        covariance = self._root.mT @ self._root
+        covariance = self.covariance_root.mT @ self.covariance_root
         return covariance.expand(*self.batch_shape, *covariance.shape[-2:])
 
     @property
     def variance(self) -> Float[Tensor, "*shape"]:
         """Conditional variance of each component, shape (*batch_shape, *event_shape)."""
-        variance = self._root.square().sum(-2)
+        variance = self.covariance_root.square().sum(-2)
         return variance.expand(*self.batch_shape, -1).reshape(*self.batch_shape, *self.event_shape)
 
     @cached_property
-    def _root(self) -> Float[Tensor, "*b k n"]:
-        """L⁻¹ scaleᵀ, whose square is the covariance."""
+    def covariance_root(self) -> Float[Tensor, "*b k n"]:
+        """A root of the covariance: covariance = rootᵀ root, shape (*batch_shape, k, n), or of ones for batch_shape."""
         return torch.linalg.solve_triangular(self._factor, self.gaussian.scale.mT, upper=False)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """Entropy in nats; `NotImplementedError` if the prior lives on a subspace and the density does not exist."""
         (n,) = self.gaussian.density.event_shape
-        log_determinant = torch.linalg.slogdet((self._root.mT @ self._root).double()).logabsdet
-        return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(self._root).expand(self.batch_shape)
+        root = self.covariance_root
+        log_determinant = torch.linalg.slogdet((root.mT @ root).double()).logabsdet
+        return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(root).expand(self.batch_shape)
 
 
 def _laws(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:

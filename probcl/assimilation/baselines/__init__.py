@@ -16,6 +16,7 @@ from probcl.assimilation.baselines.etkf import ETKF
 from probcl.assimilation.baselines.gaussian_process import OptimalInterpolation
 from probcl.assimilation.baselines.hyperparameters import Hyperparameters, fit_hyperparameters
 from probcl.assimilation.baselines.importance import ExactPosterior
+from probcl.assimilation.baselines.linear import LinearGaussian
 from probcl.assimilation.baselines.localization import gaspari_cohn
 from probcl.assimilation.baselines.tuning import Case, Tuned, tune, tune_setting
 from probcl.assimilation.segments import Segments, segments
@@ -33,6 +34,7 @@ __all__ = [
     "ExactPosterior",
     "Hyperparameters",
     "IsotropicCovariance",
+    "LinearGaussian",
     "OptimalInterpolation",
     "Segments",
     "StreamFunctionCovariance",

@@ -175,13 +175,13 @@ def as_time(time: object) -> np.datetime64:
 def to_dataset(posterior: Posterior, grid: Grid, times: Any, time: np.datetime64) -> xr.Dataset:
     """Return a posterior over ocean points as maps; `times` are those of the archive's maps."""
     horizontal = ("latitude", "longitude")
-    coordinates = {"latitude": grid.latitude, "longitude": grid.longitude, "time": time}
-    result = xr.Dataset(coords=coordinates)
+    variables = {}
     for k, name in enumerate(COMPONENTS):
         said = {"standard_name": STANDARD_NAMES[name], **_UNITS}
-        result[name] = (("realization", *horizontal), grid.on_map(posterior.members[:, k]), said)
-        result[f"{name}_mean"] = (horizontal, grid.on_map(posterior.mean[k]), said)
-        result[f"{name}_stddev"] = (horizontal, grid.on_map(posterior.stddev[k]), _UNITS)
+        variables[name] = (("realization", *horizontal), grid.on_map(posterior.members[:, k]), said)
+        variables[f"{name}_mean"] = (horizontal, grid.on_map(posterior.mean[k]), said)
+        variables[f"{name}_stddev"] = (horizontal, grid.on_map(posterior.stddev[k]), _UNITS)
+    result = xr.Dataset(variables, {"latitude": grid.latitude, "longitude": grid.longitude, "time": time})
     if posterior.archive_index is not None:
         member, moment = posterior.archive_index.T
         result = result.assign_coords(

@@ -56,7 +56,7 @@ class InformationRoute(Route):
             law = self._conditional.condition(held_out.tokens[start : start + 16])
             mean = self.prior.decode(law.mean.numpy())
             error += float(np.square(truth[start : start + 16] - mean).sum())
-            variance += float(self.prior.variance(law.covariance.numpy()).sum())
+            variance += float(self.prior.variance_of_root(law.covariance_root.numpy()).sum())
         unresolved = float(np.square(self.prior.unresolved).sum()) * len(truth)
         ratio = max(error - unresolved, error / _WIDEST**2) / variance
         self.spread = float(np.clip(np.sqrt(ratio), 1 / _WIDEST, _WIDEST))
@@ -67,8 +67,10 @@ class InformationRoute(Route):
         with seeded(int(rng.integers(2**63))):
             drawn = mean + self.spread * (law.sample((members,)).numpy() - mean)
         maps = self.prior.decode(drawn[:, 0])
-        maps = maps + self.prior.unresolved * rng.standard_normal(maps.shape)
-        variance = self.spread**2 * self.prior.variance(law.covariance.numpy())[0] + self.prior.unresolved**2
+        maps += self.prior.unresolved.astype(maps.dtype) * rng.standard_normal(maps.shape, dtype=maps.dtype)
+        variance = (
+            self.spread**2 * self.prior.variance_of_root(law.covariance_root.numpy())[0] + self.prior.unresolved**2
+        )
         return Posterior(members=maps, mean=self.prior.decode(mean)[0], stddev=np.sqrt(variance))
 
     @cached_property
