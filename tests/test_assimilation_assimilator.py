@@ -1,4 +1,5 @@
 import copy
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import xarray as xr
 from ocean_cases import DAY, START, padded, random_fourier, track_of
 
 import probcl as pcl
-from probcl.assimilation import Assimilator, patches, read_archive, simulate_tracks, write
+from probcl import ProbclWarning
+from probcl.assimilation import Assimilator, GridFlow, advect, patches, read_archive, simulate_tracks, write
 from probcl.assimilation.archive import Archive
+from probcl.assimilation.encoders import TrackInformation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.holdout import decorrelation_time, hold_out, require_apart
 from probcl.assimilation.patches import patch_at
@@ -113,9 +116,58 @@ def test_patches_are_cut_from_the_archive_and_moved_to_one_frame() -> None:
         centre = float(cut.patch_latitude[k]), float(cut.patch_longitude[k])
         own = patch_at(Archive.of(LONG).grid, (4, 5), centre)
         region = LONG.sel(latitude=own.latitude, longitude=own.longitude)
-        np.testing.assert_array_equal(cut.u.values[k], region.u.values)
+        np.testing.assert_array_equal(cut.v.values[k], region.v.values)
+        faster = np.cos(np.radians(cut.latitude.values)) / np.cos(np.radians(own.latitude))
+        np.testing.assert_allclose(cut.u.values[k], region.u.values * faster[:, None], rtol=1e-6)
     assert not np.isnan(cut.u.values).any()
     assert float(cut.patch_latitude.min()) > float(LONG.latitude[1])
+
+
+def test_drifters_in_a_patch_go_from_cell_to_cell_as_in_the_region() -> None:
+    """To the north of the frame's latitude the same current is more degrees a day."""
+    cut = patches(LONG, (5, 6), stride=1)
+    k = int(cut.patch_latitude.values.argmax())
+    own = patch_at(Archive.of(LONG).grid, (5, 6), (float(cut.patch_latitude[k]), float(cut.patch_longitude[k])))
+    region = LONG.sel(latitude=own.latitude, longitude=own.longitude)
+    here = np.array([[own.latitude.mean()]]), np.array([[own.longitude.mean()]])
+    there = np.array([[own.frame_latitude.mean()]]), np.array([[own.frame_longitude.mean()]])
+    days = 43_200.0 * np.arange(5)
+    mine = advect(GridFlow.from_archive(region), *here, days)
+    moved = advect(GridFlow.from_archive(cut.isel(member=k)), *there, days)
+    np.testing.assert_allclose(moved.latitude - there[0], mine.latitude - here[0], atol=1e-6)
+    np.testing.assert_allclose(moved.longitude - there[1], mine.longitude - here[1], atol=1e-6)
+
+
+def test_an_analysis_of_a_patch_has_the_patchs_own_currents() -> None:
+    own = patch_at(Archive.of(LONG).grid, (4, 5), (-33.6, 21.0))
+    cut = patches(LONG, (4, 5), stride=1)
+    same = np.isclose(cut.patch_latitude, own.latitude.mean()) & np.isclose(cut.patch_longitude, own.longitude.mean())
+    (k,) = np.flatnonzero(same)
+    frame = cut.isel(member=[k], time=0).rename(member="realization")
+    means = {f"{name}_{what}": frame[name].isel(realization=0) for name in "uv" for what in ("mean", "stddev")}
+    found = own.analysis(frame.assign(means))
+    region = LONG.sel(latitude=own.latitude, longitude=own.longitude).isel(time=0)
+    for name in ("u", "v"):
+        np.testing.assert_allclose(found[name].isel(realization=0), region[name], rtol=1e-6)
+        np.testing.assert_allclose(found[f"{name}_mean"], region[name], rtol=1e-6)
+    assert found.u.dims == frame.u.dims
+
+
+def test_tracks_unlike_those_learned_make_a_warning(learned: Assimilator, tracks: xr.Dataset) -> None:
+    sparse = tracks.isel(obs=[0, -1])
+    with pytest.warns(ProbclWarning, match="fixes every 48 hours, and 12 to 12 hours were learned"):
+        analysis = learned.assimilate(sparse, members=3)
+    assert "learned" in analysis.attrs["warning"]
+
+
+def test_a_context_starts_the_encoder_of_tracks_and_is_saved(tracks: xr.Dataset, tmp_path: Path) -> None:
+    learned = Assimilator.fit(ARCHIVE, **SEEN, method="retrieval", context=True, **QUICK)
+    assert isinstance(learned.route.model.encoder_v.context, TrackInformation)
+    learned.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbclWarning)
+        found, again = (one.analyse(tracks, MIDDLE, 4) for one in (learned, Assimilator.load(tmp_path)))
+    xr.testing.assert_equal(found, again)
 
 
 def test_an_assimilator_of_patches_analyses_the_one_asked_for(tracks: xr.Dataset) -> None:

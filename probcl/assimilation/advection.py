@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Complex, Float, Int, Shaped
 
-from probcl.assimilation.archive import COMPONENTS, require_archive
+from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
 from probcl.assimilation.grid import bracket
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 
@@ -78,7 +78,7 @@ class GridFlow:
     def from_archive(cls, archive: xr.Dataset) -> "GridFlow":
         """Take the currents of an archive, a window for each member; seconds count from its first time."""
         archive = require_archive(archive)
-        u, v = (np.asarray(archive[name].values) for name in COMPONENTS)
+        u, v = (load_values(archive, name) for name in COMPONENTS)
         velocity = (u + 1j * v).reshape(-1, *u.shape[-3:])
         time = archive["time"].values
         return cls(velocity, (time - time[0]) / _SECOND, archive["latitude"].values, archive["longitude"].values)

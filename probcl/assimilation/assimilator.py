@@ -107,6 +107,7 @@ class Assimilator:
         pairs: int = 20_000,
         held_out: float = 0.1,
         gap: Duration = "32D",
+        context: bool = False,
         seed: int = 0,
         **training: Any,
     ) -> "Assimilator":
@@ -144,6 +145,9 @@ class Assimilator:
             Part of the archive's members, or of its time, that calibration is done on.
         gap
             Where there is one member only, the time left out between what is trained on and what is held out.
+        context
+            Whether the nonlinear encoders of retrieval and of the sampler are given the mean of optimal interpolation
+            in the prior's modes, to start from.
         seed
             Of everything.
         **training
@@ -171,7 +175,7 @@ class Assimilator:
         for name in methods:
             if name not in ROUTES:
                 raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {name!r}")
-            route = ROUTES[name](field_prior, ROUTES[name].build(field_prior, seed))
+            route = ROUTES[name](field_prior, ROUTES[name].build(field_prior, seed, context))
             route.train(train, check, seed=seed, **training)
             route.remember(train)
             route.calibrate(check, truth)
@@ -240,7 +244,8 @@ class Assimilator:
         Warns
         -----
         ProbclWarning
-            If the posterior rests on few windows of the archive.
+            If the posterior rests on few windows of the archive, or the times between fixes are twice as long or as
+            short as any that it learned from. `warning` among the attributes says so too.
         """
         check_tracks(tracks)
         if (centre is None) != (self.patch is None):
@@ -251,10 +256,22 @@ class Assimilator:
             where = patch_at(self.frame.grid, self.patch, centre)
             tracks = where.tracks(tracks)
         moments = _moments(time, tracks)
-        analyses = [self.analyse(tracks, moment, members, seed) for moment in moments]
+        analyses = [
+            self._with_caution(self.analyse(tracks, moment, members, seed), tracks, moment) for moment in moments
+        ]
         if where is not None:
             analyses = [where.analysis(analysis) for analysis in analyses]
         return to_cf(analyses, self.frame.blank(moments[0], where), history=self._history)
+
+    def _with_caution(self, analysis: xr.Dataset, tracks: xr.Dataset, moment: np.datetime64) -> xr.Dataset:
+        """Return an analysis with a warning if its tracks are unlike those learned."""
+        observed = within(segments(tracks, error_floor=0.0), moment, self.campaign.length)
+        unlike = self.campaign.unlike(observed)
+        if not unlike:
+            return analysis
+        caution = f"the tracks have {unlike}; the spread of the posterior may be wrong"
+        warnings.warn(caution, ProbclWarning, stacklevel=4)
+        return analysis.assign_attrs(warning="; ".join(filter(None, [analysis.attrs.get("warning"), caution])))
 
     @property
     def _history(self) -> dict[str, object]:

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior, window_index, windows_at
-from probcl.assimilation.simulation import Duration, simulate_tracks, timedelta_of
+from probcl.assimilation.segments import Segments
+from probcl.assimilation.simulation import Duration, seconds_of, simulate_tracks, timedelta_of
 from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.checks import require_count
 from probcl.datasets.pairs import Pairs
+
+# Times between fixes that are so many times longer, or shorter, than any learned are unlike them.
+_UNLIKE = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class Campaign:
     def length(self) -> np.timedelta64:
         """Length of the window."""
         return timedelta_of("window", self.window)
+
+    def unlike(self, observed: Segments) -> str:
+        """Return how the times between fixes differ from those learned; nothing if they are alike, roughly."""
+        hours = float(np.median(observed.duration)) / 3600
+        learned = sorted(seconds_of("fix_interval", interval) / 3600 for interval in self.intervals)
+        if learned[0] / _UNLIKE < hours < learned[-1] * _UNLIKE:
+            return ""
+        return f"fixes every {hours:.3g} hours, and {learned[0]:.3g} to {learned[-1]:.3g} hours were learned"
 
     def starts(self, archive: Archive) -> Any:
         """Return the first times of all windows that an archive covers, centred at its maps."""

@@ -1,8 +1,8 @@
 """Patches of an archive, as members of a smaller one: translation makes much data of little.
 
-Every patch is moved to one frame, that of the archive's middle, in which currents and displacements keep their metres.
-Cells keep their degrees, so that a patch nearer to the pole has narrower cells than the frame says, by the ratio of the
-cosines of latitude.
+Every patch is moved to one frame, that of the archive's middle. Cells and displacements keep their degrees, so that
+drifters go from cell to cell in the frame as they did in the patch; currents to the east are those of the frame's
+latitudes, faster or slower by the ratio of the cosines, and are turned back in an analysis.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Patch:
     frame_longitude: Float[np.ndarray, " columns"]
 
     def tracks(self, tracks: xr.Dataset) -> xr.Dataset:
-        """Return tracks in the frame: what of them is within half a cell of the patch, in the same metres.
+        """Return tracks in the frame, in the same degrees: what of them is within half a cell of the patch.
 
         A drifter that leaves the patch and comes back is another one then, as nothing is known of the way between.
 
@@ -54,14 +54,12 @@ class Patch:
                 f"tracks must have fixes within the patch, latitude {self.latitude[0]:g} to {self.latitude[-1]:g} and "
                 f"longitude {self.longitude[0]:g} to {self.longitude[-1]:g}, got none"
             )
-        narrower = np.cos(np.radians(self.latitude.mean())) / np.cos(np.radians(self.frame_latitude.mean()))
         moved = {
             "latitude": latitude.values - self.latitude.mean() + self.frame_latitude.mean(),
-            "longitude": self.frame_longitude.mean() + east * narrower,
+            "longitude": self.frame_longitude.mean() + east,
             "time": tracks["time"].transpose(*_FIXES).values,
             "position_error": tracks["position_error"].transpose(*_FIXES).values,
         }
-        inside &= _within(moved["longitude"], self.frame_longitude)
         row, run = _runs(inside)
         here = run == np.arange(1, len(row) + 1)[:, None]
         missing = {"time": np.datetime64("NaT")}
@@ -73,8 +71,13 @@ class Patch:
         )
 
     def analysis(self, analysis: xr.Dataset) -> xr.Dataset:
-        """Return an analysis made in the frame on the patch's own axes."""
-        return analysis.assign_coords(latitude=self.latitude, longitude=self.longitude)
+        """Return an analysis made in the frame on the patch's own axes, with its own currents to the east."""
+        own = 1 / eastward_factor(self.latitude, self.frame_latitude)
+        turned = {
+            name: analysis[name].copy(data=analysis[name].values * own[:, None].astype(analysis[name].dtype))
+            for name in ("u", "u_mean", "u_stddev")
+        }
+        return analysis.assign(turned).assign_coords(latitude=self.latitude, longitude=self.longitude)
 
 
 def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None = None) -> xr.Dataset:
@@ -92,8 +95,8 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     Returns
     -------
     xarray.Dataset
-        `u`, `v` (member, time, latitude, longitude), with `patch_latitude` and `patch_longitude` (centres) and
-        `archive_member` on member.
+        `u`, `v` (member, time, latitude, longitude) in the frame, with `patch_latitude` and `patch_longitude`
+        (centres) and `archive_member` on member.
 
     Raises
     ------
@@ -107,14 +110,16 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     maps = held.grid.on_map(held.values)
     count = len(maps)
     labels = archive["member"].values if "member" in archive.coords else np.arange(count)
-    cut = np.concatenate([maps[..., r : r + rows, c : c + columns] for r, c in corners])
     latitude, longitude = frame_axes(held.grid.latitude, held.grid.longitude, rows, columns)
+    cut = np.concatenate([maps[..., r : r + rows, c : c + columns] for r, c in corners])
+    faster = np.stack([eastward_factor(held.grid.latitude[r : r + rows], latitude) for r, _ in corners])
+    cut[:, :, 0] *= np.repeat(faster, count, axis=0)[:, None, :, None].astype(cut.dtype)
     dims = ("member", "time", "latitude", "longitude")
     centre = [
         (held.grid.latitude[r : r + rows].mean(), held.grid.longitude[c : c + columns].mean()) for r, c in corners
     ]
     where = np.repeat(np.array(centre), count, axis=0)
-    result = xr.Dataset(
+    return xr.Dataset(
         {name: (dims, cut[:, :, k], archive[name].attrs) for k, name in enumerate(COMPONENTS)},
         coords={
             "member": np.arange(len(cut)),
@@ -126,7 +131,6 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
             "archive_member": ("member", np.tile(labels, len(corners))),
         },
     )
-    return result
 
 
 def patch_at(grid: Grid, size: int | tuple[int, int], centre: tuple[float, float]) -> Patch:
@@ -153,6 +157,13 @@ def patch_at(grid: Grid, size: int | tuple[int, int], centre: tuple[float, float
     if not (_within(np.array([north]), own[0]) & _within(np.array([east]), own[1])).all():
         raise ValueError(f"centre must be in a patch without land of {rows} × {columns} cells, got {centre}")
     return Patch(*own, *frame_axes(latitude, longitude, rows, columns))
+
+
+def eastward_factor(
+    latitude: Float[np.ndarray, " rows"], frame_latitude: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """Return by how much a current to the east is faster in the frame, at the same degrees in a day."""
+    return np.asarray(np.cos(np.radians(frame_latitude)) / np.cos(np.radians(latitude)))
 
 
 def frame_axes(

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Float, Int, Shaped
 
 from probcl.assimilation.advection import Fate, GridFlow, advect
-from probcl.assimilation.archive import COMPONENTS, require_archive
+from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
 from probcl.checks import require_count
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 
@@ -195,7 +195,7 @@ def _batches(
 
 def _flow_from(archive: xr.Dataset, maps: Sequence[slice], start: np.datetime64) -> GridFlow:
     """Take the maps of windows, starts slowest; seconds count from a window's start, `start` for the first."""
-    u, v = (np.concatenate([archive[name].isel(time=part).values for part in maps]) for name in COMPONENTS)
+    u, v = (np.concatenate([load_values(archive.isel(time=part), name) for part in maps]) for name in COMPONENTS)
     seconds = (archive["time"].values[maps[0]] - start) / np.timedelta64(1, "s")
     return GridFlow(u + 1j * v, seconds, archive["latitude"].values, archive["longitude"].values)
 

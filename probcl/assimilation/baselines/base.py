@@ -175,7 +175,7 @@ def as_time(time: object) -> np.datetime64:
 def to_dataset(posterior: Posterior, grid: Grid, times: Any, time: np.datetime64) -> xr.Dataset:
     """Return a posterior over ocean points as maps; `times` are those of the archive's maps."""
     horizontal = ("latitude", "longitude")
-    variables = {}
+    variables: dict[str, Any] = {}
     for k, name in enumerate(COMPONENTS):
         said = {"standard_name": STANDARD_NAMES[name], **_UNITS}
         variables[name] = (("realization", *horizontal), grid.on_map(posterior.members[:, k]), said)

@@ -45,8 +45,8 @@ class Route(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, prior: FieldPrior, seed: int) -> BimodalModel:
-        """Return an untrained model."""
+    def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
+        """Return an untrained model; with `context` its encoder of tracks starts from optimal interpolation's mean."""
 
     @property
     @abstractmethod

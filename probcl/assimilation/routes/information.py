@@ -42,7 +42,8 @@ class InformationRoute(Route):
     }
 
     @classmethod
-    def build(cls, prior: FieldPrior, seed: int) -> BimodalModel:
+    def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
+        del context  # the encoder is optimal interpolation itself, before training
         with seeded(seed):
             return BimodalModel(QuadraticFeatures.of(standard_normal(prior.rank)), TrackInformation.of(prior))
 
