@@ -14,6 +14,7 @@ import xarray as xr
 
 from applications.tables import Row, report
 from benchmarks.measure import machine
+from benchmarks.vortex_posterior import VortexPosterior
 from probcl.assimilation import baselines, predict_tracks, scorecard, simulate_tracks
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines.base import to_dataset
@@ -37,6 +38,7 @@ NOTE = (
     "T1: steady Gaussian vortices in a box of 160 km, 4 drifters for 5 days, 100 m errors; 30,000 members, the last "
     "tenth for calibration, test members apart. nRMSE is of the posterior mean, CRPS the fair one of 60 members, m/s; "
     "brackets: 95% bootstrap interval over windows. Classical error floors by CRPS on 30 windows of the archive. "
+    "The exact posterior is of the vortices' parameters, by tempered SMC with the likelihood of the tracks. "
     "Seconds and ms are of one thread's CPU time. The sampler has retrieval's encoders; train s is of its decoder."
 )
 
@@ -80,6 +82,7 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=3, help="pairs for each member, each with other drifters")
     command.add_argument("--epochs", type=int, default=9, help="of the contrastive routes")
     command.add_argument("--slow-windows", type=int, default=200, help="of these, for ES-MDA and the sampler")
+    command.add_argument("--exact-windows", type=int, default=60, help="of these, for the exact posterior")
     command.add_argument("--seed", type=int, default=0)
     arguments = command.parse_args()
     torch.set_num_threads(1)
@@ -95,7 +98,9 @@ def measure(world: Vortices, archive: xr.Dataset, interval: str, arguments: argp
     learned, quality = learn(archive, interval, arguments)
     title = f"{world.n_vortices} vortices, fixes every {interval}, {len(list(tests))} windows, seed {arguments.seed}"
     rows = []
-    for name, method in {**classical(archive, interval, arguments), **learned}.items():
+    exact = {"exact posterior": Method(VortexPosterior(world).analyse, 0.0, arguments.exact_windows)}
+    methods = classical(archive, interval, arguments) | learned | exact
+    for name, method in methods.items():
         rows.append(row(name, method, tests, climatology))
         print(rows[-1], flush=True)
     name = f"ocean-vortices-{world.n_vortices}-{interval}"
