@@ -98,8 +98,9 @@ def measure(world: Vortices, archive: xr.Dataset, interval: str, arguments: argp
     learned, quality = learn(archive, interval, arguments)
     title = f"{world.n_vortices} vortices, fixes every {interval}, {len(list(tests))} windows, seed {arguments.seed}"
     rows = []
-    exact = {"exact posterior": Method(VortexPosterior(world).analyse, 0.0, arguments.exact_windows)}
-    methods = classical(archive, interval, arguments) | learned | exact
+    truly = VortexPosterior(world)
+    exact = Method(lambda t, m, seed: truly.analyse(t, m, MEMBERS, seed), 0.0, arguments.exact_windows)
+    methods = {**classical(archive, interval, arguments), **learned, "exact posterior": exact}
     for name, method in methods.items():
         rows.append(row(name, method, tests, climatology))
         print(rows[-1], flush=True)

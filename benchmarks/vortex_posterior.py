@@ -69,7 +69,7 @@ class VortexPosterior:
         values = parameters["parameters"].values
         times = np.fmax.reduce(tracks["time"].transpose("trajectory", "obs").values)
         seconds = (times - times[0]) / np.timedelta64(1, "s")
-        start = (np.tile(tracks[name].values[:, 0], (len(values), 1)) for name in ("latitude", "longitude"))
-        path = advect(lambda _, *place: self.world.velocity(values, *place), *start, seconds, _STEP)
+        north, east = (np.tile(tracks[name].values[:, 0], (len(values), 1)) for name in ("latitude", "longitude"))
+        path = advect(lambda _, *place: self.world.velocity(values, *place), north, east, seconds, _STEP)
         axes = ("realization", "trajectory", "obs")
         return xr.Dataset({"latitude": (axes, path.latitude), "longitude": (axes, path.longitude)})
