@@ -36,7 +36,7 @@ class VortexPosterior:
         self.sampler = TemperedSMC(particles, num_islands=16, move=CrankNicolson(repeats=8))
 
     def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
-        tilt = partial(self._log_tilt, tracks.isel(obs=np.isfinite(tracks["latitude"]).any("trajectory").values))
+        tilt = partial(self._log_tilt, tracks.isel(obs=tracks["latitude"].notnull().any("trajectory").values))
         target = Target(self.prior, tilt, lambda z: tilt(z[:, None]), batch_size=1)
         with seeded(seed):
             draws = self.sampler.draw(target, self.sampler.num_particles, seed=seed)

@@ -26,7 +26,7 @@ from probcl.assimilation.simulation import Duration
 # Members of the archive that all but climatology and analogs are fitted to: their covariances gain little from more.
 _MEMBERS = 1000
 _WINDOWS, _TUNING_MEMBERS = 24, 30
-FLOORS = (0.02, 0.05, 0.1, 0.2, 0.3)
+FLOORS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Error floors to choose among, in m/s."""
 # The smoother takes ten times as long as the others.
 _SMOOTHER_WINDOWS, _ENSEMBLE = 8, 60
