@@ -61,7 +61,7 @@ def archives(options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset]:
             raise SystemExit("--data must be the GlobCurrent file for the world of currents")
         return split_by_gap(load_globcurrent(options.data))
     ocean = {"gaussian": GaussianOcean, "turbulence": Turbulence}[options.world]()
-    train = ocean.archive(options.members, days=range(11))
+    train = ocean.archive(options.members, days=range(options.days))
     return train, ocean.archive(options.windows, days=range(11), first_member=options.members)
 
 
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--days", type=int, default=11, help="of each member to train on; 11 make one window")
     for name, default in (("pairs", 12_000), ("epochs", 2), ("batch", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
