@@ -16,6 +16,7 @@ from probcl.embed import as_input, embed
 from probcl.errors import CheckpointError, ProbclWarning
 from probcl.frozen import evaluating
 from probcl.gauge import Gauge, Side
+from probcl.hub import HubMixin
 from probcl.losses import Identifies
 from probcl.priors import EmpiricalPrior
 from probcl.scores import Scores
@@ -40,7 +41,7 @@ SCORES_AT_ONCE = 2**24
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
-class BimodalModel(nn.Module):
+class BimodalModel(nn.Module, HubMixin):
     """Two encoders and an alignment: the learned law ν(u, v) ∝ e^{s(u,v)} μ_u μ_v, s(u, v) = a(g_u(u), g_v(v)) / τ.
 
     Parameters

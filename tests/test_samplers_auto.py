@@ -138,3 +138,10 @@ def test_put_fills_in_nan_for_diagnostics_that_a_method_lacks():
     back = new.select(torch.tensor([1]))
     assert back.z.shape == (4, 1, 2)
     assert back.ess.tolist() == [2]
+
+
+def test_chains_are_known_where_all_conditions_were_drawn_in_chains():
+    z, three = torch.zeros(4, 3, 2), torch.arange(3.0)
+    old, chains = (Draws(z, three, three > 0, name, num_chains=count) for name, count in (("a", 1), ("b", 2)))
+    for index, expected in ((torch.arange(3), 2), (torch.tensor([1]), 1), (torch.arange(0), 1)):
+        assert old.put(index, chains.select(index)).num_chains == expected

@@ -2,11 +2,12 @@ import warnings
 
 import pytest
 import torch
-from small_models import normal
+from small_models import linear_model, normal
 from tilted_cases import F64, LinearGaussian, standard_normal, target_of
 
+import probcl as pcl
 from probcl import ProbclWarning
-from probcl.samplers import NUTS
+from probcl.samplers import HMC, NUTS
 from probcl.samplers.mcmc import Potential, diagnose
 from probcl.samplers.unconstrained import Unconstrained
 
@@ -97,3 +98,13 @@ def test_trajectories_that_diverge_are_reported():
         draws = NUTS(num_chains=4, warmup=50, max_tree_depth=5).draw(target, 400, seed=0)
     assert draws.divergent is not None
     assert float(draws.divergent) > 0.01
+
+
+def test_draws_under_a_gaussian_prior_in_single_precision():
+    model = linear_model(2, 3, 2, dtype=torch.float32)
+    prior = pcl.GaussianPrior(torch.ones(2), torch.eye(2))
+    given = 0.5 * normal(2, 3, dtype=torch.float32)
+    exact = model.u_given_v(prior).condition(given)
+    draws = prior.decode(model.u_given_v(prior, HMC(num_chains=4, warmup=50)).condition(given).draw(400, seed=0).z)
+    assert draws.dtype == torch.float32
+    torch.testing.assert_close(draws.mean(0), exact.mean, rtol=0, atol=0.2)

@@ -1,6 +1,7 @@
 """Ocean data assimilation, xarray in and xarray out: learned analyses, the classical methods, their scores."""
 
 from probcl.assimilation import baselines, scores
+from probcl.assimilation.accessor import PosteriorAccessor
 from probcl.assimilation.advection import Fate, GridFlow, Positions, advect
 from probcl.assimilation.archive import require_archive
 from probcl.assimilation.assimilator import Assimilator
@@ -22,6 +23,7 @@ __all__ = [
     "Fate",
     "GridFlow",
     "Positions",
+    "PosteriorAccessor",
     "advect",
     "baselines",
     "compare",

@@ -10,6 +10,14 @@ from probcl.conditional.base import Conditional
 from probcl.conditional.distribution import TiltedDistribution
 from probcl.conditional.empirical import EmpiricalConditional
 from probcl.conditional.gaussian import GaussianConditional
+from probcl.conditional.inference_data import to_inference_data
 from probcl.conditional.tilted import TiltedConditional
 
-__all__ = ["Conditional", "EmpiricalConditional", "GaussianConditional", "TiltedConditional", "TiltedDistribution"]
+__all__ = [
+    "Conditional",
+    "EmpiricalConditional",
+    "GaussianConditional",
+    "TiltedConditional",
+    "TiltedDistribution",
+    "to_inference_data",
+]

@@ -109,7 +109,8 @@ class GaussianPrior(Prior):
         return torch.linalg.pinv(self.scale)
 
     def decode(self, z: Float[Tensor, "*batch k"]) -> Float[Tensor, "*out"]:
-        return (z @ self.scale.mT).reshape(*z.shape[:-1], *self.event_shape) + self.mean
+        # Samplers that follow gradients work in float64.
+        return (z @ self.scale.mT.to(z)).reshape(*z.shape[:-1], *self.event_shape) + self.mean.to(z)
 
     def whiten(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch k"]:
         """Return the latent x of smallest norm with mean + scale x closest to u: the principal components, for EOFs."""

@@ -138,6 +138,8 @@ class Draws:
         Share of the trajectories that diverged, (B,), from Hamiltonian chains.
     reason
         Why `AutoSampler` chose the method; empty otherwise.
+    num_chains
+        Chains that they are taken from in turn: draw i is of chain i modulo their number. 1 if there are no chains.
     """
 
     z: Shaped[Tensor, "S B *event"]
@@ -150,6 +152,7 @@ class Draws:
     r_hat: Float[Tensor, " B"] | None = None
     divergent: Float[Tensor, " B"] | None = None
     reason: str = ""
+    num_chains: int = 1
 
     def select(self, index: Int[Tensor, " b"]) -> "Draws":
         """Return the draws of some conditions."""
@@ -169,8 +172,9 @@ class Draws:
             arrays[name] = merged
         methods = {0: self.method, self.z.shape[1]: other.method}
         method = methods.get(len(index), f"{self.method} + {other.method}")
+        num_chains = {0: self.num_chains, self.z.shape[1]: other.num_chains}.get(len(index), 1)
         z = self.z.index_copy(1, index, other.z.to(self.z))
-        return replace(self, z=z, method=method, **cast(Any, arrays))
+        return replace(self, z=z, method=method, num_chains=num_chains, **cast(Any, arrays))
 
     def _arrays(self) -> dict[str, Tensor | None]:
         """Whatever has one entry a condition."""

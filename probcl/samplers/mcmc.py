@@ -79,6 +79,7 @@ class _PyroChains(Sampler):
             method=type(self).__name__,
             r_hat=r_hat,
             divergent=torch.full_like(r_hat, divergent),
+            num_chains=self.num_chains,
         )
 
     def _start(self, law: Unconstrained) -> Float[Tensor, "C B D"]:
@@ -182,7 +183,7 @@ def _split(chains: Float[Tensor, "C n B D"]) -> Float[Tensor, "C2 half B D"]:
 
 
 def _thin(chains: Float[Tensor, "C n B D"], count: int) -> Float[Tensor, "count B D"]:
-    """Take evenly spaced draws, from all chains in turn."""
-    draws = chains.movedim(0, 1).flatten(0, 1)
-    index = torch.arange(count, device=draws.device) * len(draws) // count
-    return draws[index]
+    """Take evenly spaced draws of every chain, from the chains in turn."""
+    kept = math.ceil(count / len(chains))
+    index = torch.arange(kept, device=chains.device) * chains.shape[1] // kept
+    return chains[:, index].movedim(0, 1).flatten(0, 1)[:count]
