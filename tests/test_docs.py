@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
-OBJECT = re.compile(r"\{py:obj\}`(?:[^`<]*<)?([\w.]+)>?`")
+OBJECT = re.compile(r"\{py:obj\}`(?:[^`<]*<|~)?([\w.]+)>?`")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
