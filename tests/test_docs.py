@@ -1,6 +1,7 @@
-"""Every Python block of the README and of the documentation runs as printed, page by page."""
+"""Every Python block of the README and of the documentation runs as printed, page by page; what it names exists."""
 
 import doctest
+import pkgutil
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
+OBJECT = re.compile(r"\{py:obj\}`(?:[^`<]*<|~)?([\w.]+)>?`")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,3 +31,9 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
         else:
             exec(compile(block, f"{page.name}[{number}]", "exec"), namespace)
     plt.close("all")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_object_that_a_page_names_exists(page):
+    for name in OBJECT.findall(page.read_text()):
+        pkgutil.resolve_name(name)
