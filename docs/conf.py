@@ -18,9 +18,16 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
-exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+# The gallery is made of docs/examples, the pages of single objects by autosummary.
+exclude_patterns = ["_build", "examples", "gallery/*.ipynb", "gallery/*.py", "sg_execution_times.rst"]
+templates_path = ["_templates"]
 default_role = "py:obj"
 autosummary_generate = True
 autodoc_member_order = "bysource"
@@ -28,12 +35,43 @@ autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "gallery/uses",
+    "doc_module": ("probcl",),
+    "reference_url": {"probcl": None},
+    "image_srcset": ["2x"],
+    "thumbnail_size": (480, 320),
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+}
 
 # What stands between backquotes is left as it is.
 LITERAL = re.compile(r"(`[^`]*`)")
 
-html_theme = "furo"
+html_theme = "pydata_sphinx_theme"
 html_title = "probcl"
+html_logo = html_favicon = "_static/probcl.svg"
+html_static_path = ["_static"]
+html_css_files = ["probcl.css"]
+html_show_sourcelink = False
+html_sidebars = {"index": []}
+html_theme_options = {
+    "logo": {"text": "probcl", "alt_text": "probcl"},
+    "header_links_before_dropdown": 7,
+    "navigation_depth": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
 
 
 def setup(app: Sphinx) -> None:
