@@ -3,6 +3,7 @@
 import re
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 
 import probcl
 
@@ -45,7 +46,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "gallery/uses",
     "doc_module": ("probcl",),
-    "reference_url": {"probcl": None},
     "image_srcset": ["2x"],
     "thumbnail_size": (480, 320),
     "download_all_examples": False,
@@ -77,6 +77,8 @@ html_theme_options = {
 def setup(app: Sphinx) -> None:
     """Let docstrings be read as text: |x| and *shape are norms and shapes, not markup."""
     app.connect("autodoc-process-docstring", _escape_norms_and_shapes)
+    # The name of an attribute would be linked to whatever else has that name.
+    next(field for field in PyObject.doc_field_types if field.name == "variable").rolename = ""
 
 
 def _escape_norms_and_shapes(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
