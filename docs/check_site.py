@@ -129,7 +129,8 @@ def main() -> int:
         browser.close()
     print(*faults, *seen, sep="\n")
     grave = faults + [fault for fault in seen if is_grave(fault)]
-    print(f"{len(names)} pages at {len(SCREENS)} widths: {len(grave)} faults, {len(faults + seen) - len(grave)} remarks")
+    remarks = len(faults + seen) - len(grave)
+    print(f"{len(names)} pages at {len(SCREENS)} widths: {len(grave)} faults, {remarks} remarks")
     return 1 if grave else 0
 
 

@@ -29,7 +29,8 @@ pcl.fit(model, (lower, upper), epochs=40, batch_size=128, lr=2e-3, schedule="cos
 # %%
 # A library
 # ---------
-# It embeds its items once, and keeps the embeddings. ``Library.create`` makes one on disk, ``index`` an approximate one.
+# It embeds its items once, and keeps the embeddings. ``Library.create`` makes one on disk, ``index`` one that is
+# approximate.
 
 library = pcl.retrieval.Library(model, u=lower_new)
 recall = pcl.diagnostics.recall(library, upper_new, max_k=30)

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import torch
 
 import probcl as pcl
-from probcl.plotting import PALETTE
 
 # %%
 # Pairs whose ratio is known
