@@ -33,6 +33,7 @@ default_role = "py:obj"
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+python_maximum_signature_line_length = 90
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
@@ -50,6 +51,8 @@ sphinx_gallery_conf = {
     "thumbnail_size": (480, 320),
     "download_all_examples": False,
     "write_computation_times": False,
+    "min_reported_time": 3600,
+    "capture_repr": (),
     "show_signature": False,
     "remove_config_comments": True,
 }
