@@ -51,9 +51,14 @@ def served(site: Path) -> Iterator[str]:
     server.shutdown()
 
 
+def pages_of(site: Path) -> list[Path]:
+    """Return the pages; the theme keeps templates of its own among the static files."""
+    return sorted(path for path in site.rglob("*.html") if "_static" not in path.relative_to(site).parts)
+
+
 def broken_links(site: Path) -> tuple[int, list[str]]:
     """Return how many links within the site there are, and those that lead nowhere."""
-    pages = {path: BeautifulSoup(path.read_bytes(), "lxml") for path in site.rglob("*.html")}
+    pages = {path: BeautifulSoup(path.read_bytes(), "lxml") for path in pages_of(site)}
     anchors = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in pages.items()}
     count, broken = 0, []
     for path, page in pages.items():
@@ -72,7 +77,7 @@ def broken_links(site: Path) -> tuple[int, list[str]]:
 
 
 def chosen(site: Path, everything: bool) -> list[str]:
-    pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html"))
+    pages = [str(path.relative_to(site)) for path in pages_of(site)]
     alike = [page for page in pages if page.startswith(ALIKE)]
     return [page for page in pages if page not in alike] + (alike if everything else alike[::ONE_IN])
 

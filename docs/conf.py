@@ -66,10 +66,13 @@ html_logo = html_favicon = "_static/probcl.svg"
 html_static_path = ["_static"]
 html_css_files = ["probcl.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 html_theme_options = {
-    "logo": {"text": "probcl", "alt_text": "probcl"},
+    "logo": {"text": "probcl", "alt_text": ""},
     "header_links_before_dropdown": 7,
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
     "navigation_depth": 2,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
