@@ -68,6 +68,8 @@ def broken_links(site: Path) -> tuple[int, list[str]]:
                 continue
             count += 1
             place, anchor = urldefrag(target)
+            if "_modules" in path.parts:  # viewcode's way back finds the page, but not always the place on it
+                anchor = ""
             file = (path.parent / unquote(urlsplit(place).path)).resolve() if place else path.resolve()
             file = file / "index.html" if file.is_dir() else file
             known = anchors.get(file)

@@ -33,7 +33,6 @@ default_role = "py:obj"
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-python_maximum_signature_line_length = 90
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
@@ -59,12 +58,15 @@ sphinx_gallery_conf = {
 
 # What stands between backquotes is left as it is.
 LITERAL = re.compile(r"(`[^`]*`)")
+# Several attributes told of together, of which Sphinx would take all but the last for a type.
+IVAR = re.compile(r"^:ivar [\w, ]+:")
 
 html_theme = "pydata_sphinx_theme"
 html_title = "probcl"
 html_logo = html_favicon = "_static/probcl.svg"
 html_static_path = ["_static"]
 html_css_files = ["probcl.css"]
+html_js_files = ["probcl.js"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
@@ -94,4 +96,4 @@ def _escape_norms_and_shapes(app: Sphinx, what: str, name: str, obj: object, opt
         if not in_math:
             parts = LITERAL.split(line)
             parts[::2] = [re.sub(r"(?<!\*)\*(?=\w)|\|", r"\\\g<0>", part) for part in parts[::2]]
-            lines[number] = "".join(parts)
+            lines[number] = IVAR.sub(lambda found: found[0].replace(", ", ","), "".join(parts))
