@@ -56,8 +56,8 @@ for name, loss in LOSSES.items():
 # Dots on the diagonal are a score that is the log-ratio; where a loss leaves a constant open, the median difference is
 # taken out. The conditional loss of one side leaves a function of :math:`v` open, which is what the colour shows. RINCE
 # fits a sharper score, and the spectral loss the ratio itself: its curve is an exponential. Pairs with a ratio below
-# :math:`e^{-3}` are rare, and no loss has learned them well. Cosines bound the score by 5, which is where the conditional
-# loss of one side, before its constant is taken out, and RINCE end.
+# :math:`e^{-3}` are rare, and no loss has learned them well. Cosines bound the score by 5, which is where the
+# conditional loss of one side, before its constant is taken out, and RINCE end.
 
 figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.2), sharex=True, sharey=True, layout="constrained")
 line = torch.linspace(-4, 1.5, 50)
