@@ -83,10 +83,11 @@ def public_objects() -> dict[str, object]:
 
 
 def test_the_reference_has_every_public_class_and_function_once() -> None:
+    public = public_objects()
     entries = [entry for page in REFERENCE for entry in ENTRY.findall(page.read_text())]
     listed = [attrgetter(entry)(pcl) for entry in entries]
     assert len({id(value) for value in listed}) == len(listed)
-    missing = [name for name, value in public_objects().items() if not any(value is other for other in listed)]
+    missing = [name for name, value in public.items() if not any(value is other for other in listed)]
     assert not missing, f"add to docs/reference: {missing}"
 
 
