@@ -10,7 +10,7 @@ DOCS_READY := $(VENV)/.ready-docs
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo ocean torus test test-all lint docs bench clean
+.PHONY: help demo ocean torus test test-all lint docs docs-check bench clean
 
 help:
 	@echo "make demo      fit images and labels on real digits; tables and a figure in results/mnist-digits"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation, strictly, into docs/_build/html"
+	@echo "make docs-check  the documentation in a browser: links, phone width, console, accessibility (needs Chromium)"
 	@echo "make bench     the benchmarks, side by side with others, into results/benchmarks (best on a quiet machine)"
 	@echo "make clean     remove everything the targets above have made"
 
@@ -55,8 +56,12 @@ lint: $(READY)
 docs: $(DOCS_READY)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
+docs-check: docs
+	$(BIN)/python -m pip install --quiet --editable ".[docs-check]"
+	$(BIN)/python docs/check_site.py
+
 bench: $(READY)
 	@for question in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$question || exit 1; done
 
 clean:
-	rm -rf $(VENV) docs/_build results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/api docs/gallery results .pytest_cache .mypy_cache .ruff_cache .hypothesis

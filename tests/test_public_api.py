@@ -2,7 +2,9 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +14,8 @@ import torch
 import probcl as pcl
 
 MODULES = ["probcl", *sorted(module.name for module in pkgutil.walk_packages(pcl.__path__, "probcl."))]
+ENTRY = re.compile(r"^   ~([\w.]+)$", re.MULTILINE)
+REFERENCE = sorted((Path(__file__).parent.parent / "docs" / "reference").glob("*.rst"))
 every_module = pytest.mark.parametrize("name", MODULES)
 
 # Promised by DESIGN.md, "The first lines a user writes", as far as this part of the package goes.
@@ -65,6 +69,26 @@ def undocumented(module: ModuleType) -> Iterator[str]:
             told = inspect.getdoc(getattr(value, member)) or f"\n{member}\n    " in documentation
             if not member.startswith("_") and (callable(part) or isinstance(part, property)) and not told:
                 yield f"{name}.{member}"
+
+
+def public_objects() -> dict[str, object]:
+    """Classes and functions in any `__all__`, and those that a module named in `probcl.__all__` defines without one."""
+    modules = {name: importlib.import_module(name) for name in MODULES}
+    names = {name: module.__all__ for name, module in modules.items() if hasattr(module, "__all__")}
+    for module in filter(inspect.ismodule, (getattr(pcl, name) for name in pcl.__all__)):
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        names.setdefault(module.__name__, [name for name in own if not name.startswith("_")])
+    found = {f"{module}.{name}": getattr(modules[module], name) for module in names for name in names[module]}
+    return {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isroutine(value)}
+
+
+def test_the_reference_has_every_public_class_and_function_once() -> None:
+    public = public_objects()
+    entries = [entry for page in REFERENCE for entry in ENTRY.findall(page.read_text())]
+    listed = [attrgetter(entry)(pcl) for entry in entries]
+    assert len({id(value) for value in listed}) == len(listed)
+    missing = [name for name, value in public.items() if not any(value is other for other in listed)]
+    assert not missing, f"add to docs/reference: {missing}"
 
 
 @pytest.mark.parametrize("name", PROMISED)

@@ -153,7 +153,7 @@ def fit(
     Started by ``torchrun``, or with `torch.distributed` initialised, all ranks together fit one model: each embeds its
     share of every batch, and losses and weights are those of one process, but for rounding and for what is drawn at
     random (dropout, augmentation), which every rank draws anew. Weights at the start are those of rank 0, which alone
-    writes checkpoints and progress. See :doc:`distributed`.
+    writes checkpoints and progress. See :doc:`/distributed`.
 
     A loader is resumed by reading again, and dropping, the batches of the epoch that were already used. What its
     workers draw at random is repeatable, unless they persist from epoch to epoch.
