@@ -268,4 +268,5 @@ def unit(x: Float[Tensor, "n d"], which: str, user: str) -> Float[Tensor, "n d"]
     if largest.amin() ** 2 < smallest_square or largest.amax() ** 2 > largest_square / x.shape[1]:
         # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.
         x = x / largest
-    return x / x.norm(dim=-1, keepdim=True)
+    units: Tensor = x / x.norm(dim=-1, keepdim=True)
+    return units

@@ -264,4 +264,4 @@ def _slope_of_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Ten
 def _next_to_nothing(dtype: torch.dtype) -> float:
     """Return a square far below any rounding of a product, and far enough above zero for powers in the gradient."""
     limits = torch.finfo(dtype)
-    return min(limits.tiny**0.5, limits.eps**2)
+    return float(min(limits.tiny**0.5, limits.eps**2))

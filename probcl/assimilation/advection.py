@@ -96,7 +96,8 @@ class GridFlow:
         now = self._in_space(corner, north, east)
         if after_weight == 0:
             return now
-        return now + after_weight * (self._in_space(corner + rows * columns, north, east) - now)
+        velocity: np.ndarray = now + after_weight * (self._in_space(corner + rows * columns, north, east) - now)
+        return velocity
 
     def _in_space(
         self,
@@ -108,7 +109,8 @@ class GridFlow:
         south_edge = field[corner] + east * (field[corner + 1] - field[corner])
         corner = corner + columns
         north_edge = field[corner] + east * (field[corner + 1] - field[corner])
-        return south_edge + north * (north_edge - south_edge)
+        value: np.ndarray = south_edge + north * (north_edge - south_edge)
+        return value
 
     def fate(
         self, latitude: Float[np.ndarray, "windows n"], longitude: Float[np.ndarray, "windows n"]
@@ -199,8 +201,10 @@ def _runge_kutta(
     second = rate(seconds + dt / 2, place + dt / 2 * first)
     third = rate(seconds + dt / 2, place + dt / 2 * second)
     fourth = rate(seconds + dt, place + dt * third)
-    return place + dt / 6 * (first + 2 * second + 2 * third + fourth)
+    moved: np.ndarray = place + dt / 6 * (first + 2 * second + 2 * third + fourth)
+    return moved
 
 
 def _within(x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]) -> Bool[np.ndarray, "*batch"]:
-    return (nodes[0] <= x) & (x <= nodes[-1])
+    within: np.ndarray = (nodes[0] <= x) & (x <= nodes[-1])
+    return within

@@ -267,7 +267,8 @@ def _at(
     after = np.minimum(before + 1, seen.shape[1] - 1)
     # Indexing by two arrays around a slice puts their axis first.
     earlier, later = (np.moveaxis(seen[:, index, :, column], 0, -1) for index in (before, after))
-    return earlier * (1 - share) + later * share
+    values: np.ndarray = earlier * (1 - share) + later * share
+    return values
 
 
 def _days(interval: np.timedelta64) -> float:

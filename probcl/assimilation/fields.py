@@ -142,7 +142,8 @@ class FieldPrior:
 
     def decode(self, x: Float[np.ndarray, "*batch rank"]) -> Float[np.ndarray, "*batch 2 points"]:
         """Return the map at the time of the analysis, without the unresolved part."""
-        return self.mean[self.now] + np.tensordot(x, self.modes[:, self.now], axes=1)
+        maps: np.ndarray = self.mean[self.now] + np.tensordot(x, self.modes[:, self.now], axes=1)
+        return maps
 
     def variance(self, covariance: Float[np.ndarray, "*batch rank rank"]) -> Float[np.ndarray, "*batch 2 points"]:
         """Return the variance of the maps that x of these covariances have, without the unresolved part."""
@@ -180,10 +181,11 @@ def windows_at(
     before = np.floor(position).astype(int)
     share = (position - before)[..., None, None]
     after = np.minimum(before + 1, len(clock) - 1)
-    earlier = archive.values[member[:, None], before]
+    earlier: np.ndarray = archive.values[member[:, None], before]
     if not share.any():
         return earlier
-    return cast(np.ndarray, earlier + share * (archive.values[member[:, None], after] - earlier))
+    between: np.ndarray = earlier + share * (archive.values[member[:, None], after] - earlier)
+    return between
 
 
 def _leading(deviation: Float[np.ndarray, "n p"], rank: int) -> tuple[np.ndarray, np.ndarray]:

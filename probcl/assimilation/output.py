@@ -234,7 +234,8 @@ def _require_grid(analysis: xr.Dataset, archive: xr.Dataset) -> None:
 def _land(archive: xr.Dataset) -> Bool[np.ndarray, "lat lon"]:
     """Return where the first map is not known; that of an archive does not move."""
     first = archive.isel({dim: 0 for dim in archive["u"].dims if dim not in _MAP})
-    return np.isnan(load_values(first, "u")) | np.isnan(load_values(first, "v"))
+    land: np.ndarray = np.isnan(load_values(first, "u")) | np.isnan(load_values(first, "v"))
+    return land
 
 
 def _fields(analysis: xr.Dataset, archive: xr.Dataset) -> xr.Dataset:

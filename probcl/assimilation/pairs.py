@@ -176,4 +176,5 @@ def _stacked(parts: Sequence[Float[Tensor, "_ _ width"]]) -> Float[Tensor, "n to
 
 def truths(archive: Archive, pairs: WindowPairs) -> Float[np.ndarray, "n 2 points"]:
     """Return the maps that pairs are about."""
-    return archive.values[pairs.index[:, 0], pairs.index[:, 1]]
+    truths: np.ndarray = archive.values[pairs.index[:, 0], pairs.index[:, 1]]
+    return truths

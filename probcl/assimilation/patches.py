@@ -182,7 +182,8 @@ def _sides(size: int | tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int
 
 
 def _middles(axis: Float[np.ndarray, " n"], cells: int) -> Float[np.ndarray, " m"]:
-    return np.lib.stride_tricks.sliding_window_view(axis, cells).mean(1)
+    middles: np.ndarray = np.lib.stride_tricks.sliding_window_view(axis, cells).mean(1)
+    return middles
 
 
 def _within(place: Float[np.ndarray, "*shape"], axis: Float[np.ndarray, " n"]) -> np.ndarray:

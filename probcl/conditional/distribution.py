@@ -87,7 +87,7 @@ class TiltedDistribution(TorchDistribution):
     def expand(self, batch_shape: Iterable[int], _instance: Any = None) -> "TiltedDistribution":
         """Return this distribution with a larger batch shape, its tensors expanded and not copied."""
         batch_shape = torch.Size(batch_shape)
-        new = self._get_checked_instance(type(self), _instance)
+        new: TiltedDistribution = self._get_checked_instance(type(self), _instance)
         new.conditional, new.prior = self.conditional, self.prior
         new.given = self.given.expand(*batch_shape, -1)
         self._expand_into(new, batch_shape)
@@ -119,7 +119,8 @@ class TiltedDistribution(TorchDistribution):
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(f"values must not be NaN, got {int(value.isnan().sum())} of {value.numel()}")
         try:
-            return torch.broadcast_shapes(value.shape[: value.ndim - event_dim], self.batch_shape)
+            batch: torch.Size = torch.broadcast_shapes(value.shape[: value.ndim - event_dim], self.batch_shape)
+            return batch
         except RuntimeError as error:
             shape = ", ".join(map(str, ("*sample_shape", *self.batch_shape, *self.event_shape)))
             raise ValueError(

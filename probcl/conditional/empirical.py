@@ -265,7 +265,8 @@ def _squared_exp(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _entropy_term(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    return torch.special.entr(logits.exp())
+    terms: Tensor = torch.special.entr(logits.exp())
+    return terms
 
 
 class _Atoms(constraints.Constraint):

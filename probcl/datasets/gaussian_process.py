@@ -100,7 +100,8 @@ class GaussianProcessPairs:
     def mean_map_v_given_u(self) -> Float[Tensor, "n_v n_u"]:
         """M with E[v|u] = M u, C_vu C_uu^{-1}."""
         C = self.covariance()
-        return torch.linalg.solve(C[: self.n_u, : self.n_u], C[: self.n_u, self.n_u :]).mT
+        mean_map: Tensor = torch.linalg.solve(C[: self.n_u, : self.n_u], C[: self.n_u, self.n_u :]).mT
+        return mean_map
 
     def error_floors(self) -> ErrorFloors:
         """E|E_r[u|v] − E[u|v]|² and E|E_r[v|u] − E[v|u]|², summed over components, for r = 0..min(n_u, n_v).

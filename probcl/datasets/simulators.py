@@ -32,7 +32,7 @@ class Simulator(ABC):
     def prior(self) -> Independent:
         """The law of the parameters."""
         bound = torch.full((2,), self.half_width)
-        return Uniform(-bound, bound).to_event(1)
+        return Independent(Uniform(-bound, bound), 1)
 
     def sample(self, n: int, seed: int = 0) -> Pairs:
         """Draw `n` pairs: parameters `u` from the prior and data `v` simulated from them, float32 of shape (n, 2).

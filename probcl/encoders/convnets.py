@@ -49,7 +49,8 @@ class LeNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings
 
 
 class _ResidualBlock(nn.Module):
@@ -67,7 +68,8 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out h w"]:
         residual = self.conv1(relu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(relu(self.norm2(residual)))
+        features: Tensor = self.shortcut(x) + self.conv2(relu(self.norm2(residual)))
+        return features
 
 
 @register
@@ -111,7 +113,8 @@ class ResidualConvNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -49,5 +49,6 @@ class Label(nn.Module):
             found = f"values from {int(labels.min())} to {int(labels.max())}"
             raise ValueError(f"labels must lie in 0 … {self.n_classes - 1}, got {found}")
         if self.embedding is not None:
-            return self.embedding(labels.long())
+            embeddings: Tensor = self.embedding(labels.long())
+            return embeddings
         return one_hot(labels.long(), self.n_classes).to(self._like)

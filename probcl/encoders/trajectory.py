@@ -93,7 +93,8 @@ class TrajectoryTransformer(nn.Module):
         tokens = _through(self.blocks, tokens, present)
         pooled = _mean(tokens, present) if self.pool == "mean" else _last(tokens, present)
         tracks, tracked = pooled.unflatten(0, v.shape[:2]), present.any(1).unflatten(0, v.shape[:2])
-        return self.head(self.norm(_mean(_through(self.set_blocks, tracks, tracked), tracked)))
+        embeddings: Tensor = self.head(self.norm(_mean(_through(self.set_blocks, tracks, tracked), tracked)))
+        return embeddings
 
 
 class _Block(nn.Module):
@@ -114,7 +115,8 @@ class _Block(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.mix(attended.transpose(1, 2).flatten(2))
-        return x + self.perceptron(self.norm2(x))
+        mixed: Tensor = x + self.perceptron(self.norm2(x))
+        return mixed
 
 
 def _through(

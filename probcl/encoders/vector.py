@@ -70,4 +70,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings

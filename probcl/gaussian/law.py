@@ -83,7 +83,8 @@ class TiltedGaussian:
         """Covariance of ν, in the order (u, v)."""
         inverse = _inverse("the joint tilt ν: its precision", self.whitened_precision)
         root = torch.block_diag(self.whitening.root_u, self.whitening.root_v)
-        return root @ inverse @ root
+        covariance: Tensor = root @ inverse @ root
+        return covariance
 
     @property
     def cov_u(self) -> Float[Tensor, "n_u n_u"]:

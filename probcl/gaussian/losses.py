@@ -116,7 +116,8 @@ def _log_ratio(A: Tensor, R: Tensor, B: Tensor, precision: Tensor) -> Tensor:
     if not exists:
         return -_diverged(precision)
     explained = torch.linalg.solve_triangular(factor, A, upper=False).square().sum()
-    return (A * R).sum() - 0.5 * B.trace() + factor.diagonal().log().sum() - 0.5 * explained
+    ratio: Tensor = (A * R).sum() - 0.5 * B.trace() + factor.diagonal().log().sum() - 0.5 * explained
+    return ratio
 
 
 def _cholesky(precision: Tensor) -> tuple[Tensor, bool]:

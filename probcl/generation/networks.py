@@ -50,7 +50,8 @@ class ConvEncoder(nn.Module):
         self, images: Float[Tensor, "n channels height width"], context: Float[Tensor, "n c"] | None = None
     ) -> Float[Tensor, "n out"]:
         """Return vectors of shape (n, out_features)."""
-        return self.head(_joined(self.features(images), context))
+        vectors: Tensor = self.head(_joined(self.features(images), context))
+        return vectors
 
 
 @register
@@ -89,7 +90,8 @@ class ConvDecoder(nn.Module):
 
     def natural(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n channels height width"]:
         """Return images before the logistic function."""
-        return self.layers(z)[..., : self.height, : self.width]
+        images: Tensor = self.layers(z)[..., : self.height, : self.width]
+        return images
 
     def forward(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n channels height width"]:
         """Return images of shape (n, *image_shape)."""

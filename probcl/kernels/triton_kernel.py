@@ -107,7 +107,8 @@ class TritonKernel(TiledKernel):
 
     def _fused(self, diagonal: bool, both: bool) -> tuple[Tensor, Any]:
         *tensors, _, _ = self.arguments
-        return TritonLogSumExp.apply(self.form, diagonal, self.storage, both, *tensors)
+        sums: tuple[Tensor, Any] = TritonLogSumExp.apply(self.form, diagonal, self.storage, both, *tensors)
+        return sums
 
 
 def can_fuse(u: Float[Tensor, "n d"], linear: bool) -> bool:

@@ -41,7 +41,8 @@ def loss_of_pairs(
     loss: Loss, scores: Scores, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]
 ) -> Float[Tensor, ""]:
     """Return the loss of pairs and their scores; what is no `Loss`, but a module all the same, sees the scores only."""
-    return (loss.given(u, v) if isinstance(loss, Loss) else loss)(scores)
+    value: Tensor = (loss.given(u, v) if isinstance(loss, Loss) else loss)(scores)
+    return value
 
 
 def identified_by_conditionals(lambda_u: float, lambda_v: float) -> Identifies:

@@ -64,7 +64,8 @@ class EnergyKernel:
         """Return k(x_i, x_j)."""
         flat = _flat(x)
         norms = (flat - flat.mean(0)).norm(dim=1)
-        return norms[:, None] + norms - _distances(x) + norms.mean()
+        distances: Tensor = norms[:, None] + norms - _distances(x) + norms.mean()
+        return distances
 
 
 def median_distance(x: Shaped[Tensor, "n *event"]) -> float:

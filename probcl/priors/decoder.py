@@ -49,7 +49,8 @@ class DecoderPrior(Prior):
         with frozen(self.decoder):
             # Samplers that follow gradients work in float64.
             decoded = self.decoder(z.to(self._dtype).reshape(-1, *self.latent.event_shape))
-        return decoded.reshape(*batch, *self.event_shape)
+        out: Tensor = decoded.reshape(*batch, *self.event_shape)
+        return out
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         raise NotImplementedError("the law of a decoder's output has no density that is known; use log_ratio")

@@ -106,7 +106,8 @@ class GaussianPrior(Prior):
     @cached_property
     def whitener(self) -> Float[Tensor, "k n"]:
         """Pseudo-inverse of `scale`."""
-        return torch.linalg.pinv(self.scale)
+        inverse: Tensor = torch.linalg.pinv(self.scale)
+        return inverse
 
     def decode(self, z: Float[Tensor, "*batch k"]) -> Float[Tensor, "*out"]:
         return (z @ self.scale.mT).reshape(*z.shape[:-1], *self.event_shape) + self.mean
@@ -116,7 +117,8 @@ class GaussianPrior(Prior):
         return self._deviation(u) @ self.whitener.mT
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        return self.density.log_prob(self._deviation(u))
+        density: Tensor = self.density.log_prob(self._deviation(u))
+        return density
 
     def _deviation(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch n"]:
         return (u - self.mean).reshape(*u.shape[: u.ndim - len(self.event_shape)], -1)

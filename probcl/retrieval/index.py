@@ -93,7 +93,7 @@ class Index:
 
     def _cells(self, nlist: int | None) -> int:
         if nlist is None:
-            return max(1, min(round(4 * len(self) ** 0.5), len(self) // _TRAINING_ITEMS))
+            return max(1, min(round(4 * math.sqrt(len(self))), len(self) // _TRAINING_ITEMS))
         if require_count("nlist", nlist) > len(self):
             raise ValueError(f"nlist must be at most the {len(self)} items of the index, got {nlist}")
         return nlist

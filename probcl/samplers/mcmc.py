@@ -70,7 +70,7 @@ class _PyroChains(Sampler):
         chains = mcmc.get_samples()[_SITE].detach().movedim(0, 1)
         r_hat, ess = diagnose(chains)
         # A trajectory moves all conditions, so which of them made it diverge is not known.
-        divergent = sum(map(len, mcmc.diagnostics()["divergences"].values())) / iterations
+        divergent = sum(len(chain) for chain in mcmc.diagnostics()["divergences"].values()) / iterations
         return Draws(
             # Pyro goes over to the precision of the scores, float64.
             z=law.constrain(_thin(chains, num_samples).to(start.dtype)),
@@ -173,7 +173,8 @@ def _rank_normalised(chains: Float[Tensor, "C n B D"]) -> Float[Tensor, "C n B D
     flat = chains.flatten(0, 1)
     ranks = torch.from_numpy(rankdata(flat.cpu().numpy(), axis=0)).to(flat)
     scores = torch.special.ndtri((ranks - 3 / 8) / (len(flat) + 1 / 4))
-    return scores.unflatten(0, chains.shape[:2])
+    normal: Tensor = scores.unflatten(0, chains.shape[:2])
+    return normal
 
 
 def _split(chains: Float[Tensor, "C n B D"]) -> Float[Tensor, "C2 half B D"]:

@@ -69,7 +69,8 @@ class Geometry:
     def whiten(self, x: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         """Return factor⁻¹ (x − mean)."""
         deviation = (x - self.mean).permute(1, 2, 0)
-        return torch.linalg.solve_triangular(self.factor, deviation, upper=False).permute(2, 0, 1)
+        white: Tensor = torch.linalg.solve_triangular(self.factor, deviation, upper=False).permute(2, 0, 1)
+        return white
 
     def colour(self, white: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         """Return factor · white, a deviation from the mean."""
@@ -182,7 +183,7 @@ class Hamiltonian(Move):
         self.leapfrogs = require_count("leapfrogs", leapfrogs)
 
     def first_step(self, dim: int) -> float:
-        return 0.5 * dim**-0.25
+        return 0.5 * math.pow(dim, -0.25)
 
     def propose(
         self, law: Unconstrained, particles: Particles, beta: Tensor, step: Tensor, geometry: Geometry

@@ -95,7 +95,8 @@ class Covariance(ABC):
         """Return the covariance of (u at all of a, v at all of a) with the same of b."""
         lag = (a.days[:, None] - b.days[None, :]) / self.period
         together = profile(self.shape, lag**2).value
-        return (self._in_space(a.frame, b.frame) * together[None, :, None, :]).reshape(2 * len(a.days), 2 * len(b.days))
+        covariance: np.ndarray = self._in_space(a.frame, b.frame) * together[None, :, None, :]
+        return covariance.reshape(2 * len(a.days), 2 * len(b.days))
 
     @abstractmethod
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
@@ -110,7 +111,8 @@ class IsotropicCovariance(Covariance):
 
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
         value = self._profile(a, b).value
-        return np.einsum("ij,nm->injm", np.eye(2), value)
+        covariance: np.ndarray = np.einsum("ij,nm->injm", np.eye(2), value)
+        return covariance
 
 
 class StreamFunctionCovariance(Covariance):
@@ -127,7 +129,9 @@ class StreamFunctionCovariance(Covariance):
     def of_stream_function(self, a: Points, b: Points) -> Float[np.ndarray, "n m"]:
         """Return the covariance of ψ, in m²."""
         lag = (a.days[:, None] - b.days[None, :]) / self.period
-        return self.amplitude**2 * self._profile(a.frame, b.frame).value * profile(self.shape, lag**2).value
+        in_space = self.amplitude**2 * self._profile(a.frame, b.frame).value
+        covariance: np.ndarray = in_space * profile(self.shape, lag**2).value
+        return covariance
 
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
         rho, scale = self._profile(a, b), EARTH_RADIUS / self.length
@@ -138,4 +142,5 @@ class StreamFunctionCovariance(Covariance):
         across = -np.einsum("inx,mx->inm", left, b.position)[:, :, None, :]
         across = across * np.einsum("jmx,nx->njm", right, a.position)[None]
         rise, bend = -2 * rho.slope[:, None, :], 4 * scale**2 * rho.curvature[:, None, :]
-        return (self.amplitude / self.length) ** 2 * (rise * along - bend * across)
+        covariance: np.ndarray = (self.amplitude / self.length) ** 2 * (rise * along - bend * across)
+        return covariance

@@ -109,7 +109,8 @@ class OptimalInterpolation(Baseline):
             variance = np.broadcast_to(variance.mean(1, keepdims=True), variance.shape)
         if not (variance > 0).all():
             raise ValueError("archive must vary at every ocean point, got points where it does not")
-        return np.sqrt(variance)
+        scale: np.ndarray = np.sqrt(variance)
+        return scale
 
     def _analyse(
         self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
@@ -178,4 +179,5 @@ class OptimalInterpolation(Baseline):
 def _positive_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     """Return a root of a covariance that rounding may have left slightly indefinite."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    return vectors * np.sqrt(values.clip(min=0))
+    root: np.ndarray = vectors * np.sqrt(values.clip(min=0))
+    return root

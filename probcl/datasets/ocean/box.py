@@ -74,7 +74,8 @@ class Box:
 
     def stretch(self, latitude: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
         """Return cos φ₀ / cos φ, by which v exceeds ∂ψ/∂x."""
-        return np.cos(np.radians(self.latitude)) / np.cos(np.radians(latitude))
+        ratio: np.ndarray = np.cos(np.radians(self.latitude)) / np.cos(np.radians(latitude))
+        return ratio
 
     def archive(
         self,

@@ -58,7 +58,8 @@ class GaussianOcean:
         """Wave vectors, in 1/m, and frequencies, in 1/s: a Sobol sequence pushed through the normal law."""
         points = qmc.Sobol(3, scramble=True, rng=np.random.default_rng(0)).random(self.n_waves)
         scale = [self.length, self.length, self.time_scale * SECONDS_PER_DAY]
-        return norm.ppf(points) / np.array(scale)
+        waves: np.ndarray = norm.ppf(points) / np.array(scale)
+        return waves
 
     def features(
         self,
@@ -87,7 +88,8 @@ class GaussianOcean:
         b: tuple[Shaped[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]],
     ) -> Float[np.ndarray, "n 2 m 2"]:
         """Exact covariance of (u, v) between points, each given as (time, latitude, longitude), in m²/s²."""
-        return np.einsum("nij,mkj->nimk", self.features(*a), self.features(*b), optimize=True)
+        covariance: np.ndarray = np.einsum("nij,mkj->nimk", self.features(*a), self.features(*b), optimize=True)
+        return covariance
 
     def archive(
         self,
