@@ -51,6 +51,16 @@ class TrajectoryTransformer(nn.Module):
     no sample (whose features may be anything). A trajectory without samples counts as none; an item may have no
     trajectory. Output has shape (n, out_features). `ValueError` for other shapes, or a presence that is neither 0 nor
     1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import TrajectoryTransformer
+    >>> encoder = TrajectoryTransformer(in_features=3, out_features=16, width=32, depth=1)
+    >>> v = torch.zeros(2, 5, 10, 3 + 1)  # 2 items of 5 trajectories of 10 samples: time, place, presence
+    >>> v[0, :3, :, -1] = 1  # of the first item 3 trajectories are there, of the second none
+    >>> encoder(v).shape
+    torch.Size([2, 16])
     """
 
     def __init__(
