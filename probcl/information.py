@@ -156,6 +156,17 @@ class GaussianConditionalLoss(Loss):
     ------
     ValueError
         If the scores are not of the information form.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.information import Information, QuadraticFeatures
+    >>> prior = pcl.GaussianPrior(torch.zeros(2), torch.eye(2))
+    >>> model = pcl.BimodalModel(QuadraticFeatures.of(prior), Information(in_features=3, latent=2))
+    >>> u, v = torch.ones(4, 2), torch.ones(4, 5, 3 + 1 + 1)  # 5 observations: what describes each, its value, presence
+    >>> loss = pcl.GaussianConditionalLoss()(model.scores(u, v))
+    >>> abs(float(loss.detach()))  # no information is taken from the observations yet
+    0.0
     """
 
     @property

@@ -29,6 +29,17 @@ class TiltedDistribution(TorchDistribution):
         Where it comes from.
     given
         Embeddings of the conditions, shape (*batch_shape, d).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0))
+    >>> d = nu.condition(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    >>> d.batch_shape, d.event_shape, d.sample((100,)).shape
+    (torch.Size([2]), torch.Size([2]), torch.Size([100, 2, 2]))
+    >>> d.log_normalizer  # log E e^s = ½ |v|²
+    tensor([0.5000, 4.5000], dtype=torch.float64)
     """
 
     def __init__(self, conditional: "Conditional", given: Float[Tensor, "*batch d"]) -> None:

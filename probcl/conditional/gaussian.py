@@ -137,6 +137,15 @@ class GaussianConditional(ExactConditional):
     -----
     Computed in float64 and rounded to the precision of the prior. Draws are differentiable in the prior's mean and
     scale and in the embeddings it is given.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> nu = model.u_given_v(pcl.GaussianPrior(torch.zeros(1), torch.eye(1)))
+    >>> d = nu.condition(torch.tensor([[2.0]]))  # e^{−½ (u − 2)²} times N(0, 1)
+    >>> d.mean, d.variance
+    (tensor([[1.]]), tensor([[0.5000]]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

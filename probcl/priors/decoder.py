@@ -29,6 +29,14 @@ class DecoderPrior(Prior):
         If `decoder` is not a module.
     ValueError
         If it does not map a batch to a batch, or `latent` is not a prior.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> decoder = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    >>> prior = pcl.DecoderPrior(decoder, torch.distributions.Normal(torch.zeros(2), 1.0))
+    >>> prior.sample((100,)).shape
+    torch.Size([100, 5])
     """
 
     def __init__(self, decoder: nn.Module, latent: Distribution) -> None:

@@ -34,6 +34,16 @@ class GaussianPrior(Prior):
         If an argument is not a floating-point tensor.
     ValueError
         If an argument is not finite or of the wrong shape, or the covariance is not symmetric positive definite.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> prior = pcl.GaussianPrior(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+    >>> prior.log_prob(torch.zeros(1, 2))
+    tensor([-2.3872])
+    >>> maps = torch.randn(50, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    >>> pcl.GaussianPrior.fit(maps, rank=10).scale.shape  # ten EOFs of maps of u and v
+    torch.Size([72, 10])
     """
 
     def __init__(self, mean: Float[Tensor, "*event"], covariance: Float[Tensor, "n n"]) -> None:

@@ -41,6 +41,18 @@ class ModelPrior(Prior):
     ValueError
         If there is no such site, the model has observed or discrete sites, or subsamples, or none of its sites are
         latent, or several draws at once are not what they are one by one.
+
+    Examples
+    --------
+    >>> import pyro, torch, probcl as pcl
+    >>> from pyro.distributions import HalfNormal, Normal
+    >>> def model():
+    ...     scale = pyro.sample("scale", HalfNormal(1.0))
+    ...     with pyro.plate("components", 3):
+    ...         return pyro.sample("u", Normal(0.0, scale))
+    >>> prior = pcl.ModelPrior(model, site="u")
+    >>> prior.sample((100,)).shape, prior.latent.event_shape  # z is the scale and u
+    (torch.Size([100, 3]), torch.Size([4]))
     """
 
     def __init__(self, model: Callable[[], Any], site: str) -> None:

@@ -114,6 +114,16 @@ class NUTS(_PyroChains):
         thinned to the number of draws asked for.
     max_tree_depth
         A trajectory has up to 2 to this many steps.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> sampler = pcl.samplers.NUTS(num_chains=4, warmup=100, num_draws=250)
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0]])).draw(1000, seed=0)
+    >>> draws.z.shape, draws.r_hat < 1.02
+    (torch.Size([1000, 1, 2]), tensor([True]))
     """
 
     def __init__(
@@ -133,6 +143,16 @@ class HMC(_PyroChains):
     ----------
     trajectory_length
         Step size times number of steps, in units of the adapted scales of the posterior.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> sampler = pcl.samplers.HMC(num_chains=4, warmup=100, trajectory_length=1.5)
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0]])).draw(400, seed=0)
+    >>> draws.z.shape, draws.divergent
+    (torch.Size([400, 1, 2]), tensor([0.], dtype=torch.float64))
     """
 
     def __init__(
