@@ -69,6 +69,16 @@ def load_mnist(
     References
     ----------
     Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits", 1998.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> pcl.datasets.load_mnist(download=True).train.u.shape  # doctest: +SKIP
+    torch.Size([55000, 1, 28, 28])
+    >>> pcl.datasets.load_mnist()  # downloads nothing unless it is told to
+    Traceback (most recent call last):
+        ...
+    ValueError: load_mnist needs either root, a directory of the four IDX files, or download=True, got root=None and download=False
     """
     if download == (root is not None):
         raise ValueError(

@@ -54,6 +54,16 @@ class Autoencoder(nn.Module):
     ------
     ValueError
         If sizes are not positive, or `likelihood` is neither of the two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import Autoencoder
+    >>> images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> autoencoder = Autoencoder((1, 8, 8), latent_dim=2, width=4, hidden=16)
+    >>> bounds = autoencoder.fit(images, epochs=2, batch_size=32)
+    >>> autoencoder.posterior(images).mean.shape, len(bounds)
+    (torch.Size([64, 2]), 2)
     """
 
     def __init__(

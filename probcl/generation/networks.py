@@ -30,6 +30,13 @@ class ConvEncoder(nn.Module):
         Width of the MLP's hidden layer.
     context_dim
         Width of the context, which joins the image's features in front of the MLP.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import ConvEncoder
+    >>> ConvEncoder((1, 28, 28), out_features=16)(torch.zeros(8, 1, 28, 28)).shape
+    torch.Size([8, 16])
     """
 
     def __init__(
@@ -68,6 +75,13 @@ class ConvDecoder(nn.Module):
         As in `ConvEncoder`.
     bounded
         Whether images lie in [0, 1]; the logistic function then takes them there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import ConvDecoder
+    >>> ConvDecoder(16, (1, 28, 28))(torch.zeros(8, 16)).shape
+    torch.Size([8, 1, 28, 28])
     """
 
     def __init__(

@@ -19,6 +19,12 @@ class TiledKernel(Kernel):
 
     First derivatives only. A tile stays in a core's cache, so that what is done to it costs little beside the matrix
     product; rows are shared out among threads (`probcl.kernels.workers`).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> pcl.Scores(torch.eye(3), torch.eye(3), method="tiled").logsumexp(dim=1)
+    tensor([1.5514, 1.5514, 1.5514])
     """
 
     def __init__(self, terms: ScoreTerms) -> None:

@@ -38,6 +38,17 @@ class GaussianOcean:
         In days.
     n_waves : int
         J, a power of two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import Box, GaussianOcean
+    >>> ocean = GaussianOcean(Box(n=8), n_waves=64)
+    >>> dict(ocean.archive(3, days=[0, 1]).u.sizes)
+    {'member': 3, 'time': 2, 'latitude': 8, 'longitude': 8}
+    >>> point = (np.array(["2000-01-01"], dtype="datetime64[ns]"), np.array([35.0]), np.array([-40.0]))
+    >>> np.sqrt(ocean.covariance(point, point)[0, :, 0, :].diagonal()).round(1)  # u and v, in m/s
+    array([0.3, 0.3])
     """
 
     box: Box = field(default_factory=lambda: Box(n=32, size=800e3))

@@ -48,6 +48,16 @@ class TwoLayerQG:
         r, in 1/s.
     hyperviscosity : float
         Rate, in 1/s, at which the shortest wave kept decays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import TwoLayerQG
+    >>> model = TwoLayerQG(n=16)
+    >>> wave = 2 * np.pi / model.size
+    >>> rates = model.growth_rates(2 * wave, 0.0)
+    >>> (rates.real > 0).tolist()  # one of the two modes of this wave grows
+    [False, True]
     """
 
     n: int = 32
@@ -175,7 +185,18 @@ class TwoLayerQG:
 
 
 class QGIntegration:
-    """A run of `TwoLayerQG` that can be continued, with the tendencies that Adams-Bashforth remembers."""
+    """A run of `TwoLayerQG` that can be continued, with the tendencies that Adams-Bashforth remembers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import QGIntegration, TwoLayerQG
+    >>> model = TwoLayerQG(n=16)
+    >>> start = np.fft.rfft2(1e3 * np.random.default_rng(0).standard_normal((2, 16, 16)))
+    >>> run = QGIntegration(model, model.kept * model.vorticity(start), step=3600.0)
+    >>> run.advance(24).shape  # a day
+    (2, 16, 9)
+    """
 
     def __init__(self, model: TwoLayerQG, q: Complex[np.ndarray, "*batch 2 n half"], step: float) -> None:
         require_positive("step", step)

@@ -31,6 +31,16 @@ class Vortices:
         Least and greatest, in metres.
     swirl : tuple of float
         Least and greatest magnitude, in m/s.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(n_vortices=2)
+    >>> parameters = world.sample(5, seed=0)
+    >>> parameters.shape, world.log_prior(parameters).shape
+    ((5, 2, 4), (5,))
+    >>> dict(world.archive(5, days=[0, 5]).u.sizes)
+    {'member': 5, 'time': 2, 'latitude': 32, 'longitude': 32}
     """
 
     n_vortices: int = 1
