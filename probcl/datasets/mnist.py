@@ -75,10 +75,11 @@ def load_mnist(
     >>> import probcl as pcl
     >>> pcl.datasets.load_mnist(download=True).train.u.shape  # doctest: +SKIP
     torch.Size([55000, 1, 28, 28])
-    >>> pcl.datasets.load_mnist()  # downloads nothing unless it is told to
-    Traceback (most recent call last):
-        ...
-    ValueError: load_mnist needs either root, a directory of the four IDX files, or download=True, got root=None and download=False
+    >>> try:
+    ...     pcl.datasets.load_mnist("no/such/folder")
+    ... except pcl.DataFileError:
+    ...     print("give a folder of the four IDX files, or download=True")
+    give a folder of the four IDX files, or download=True
     """
     if download == (root is not None):
         raise ValueError(
