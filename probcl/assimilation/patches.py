@@ -99,6 +99,14 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     ------
     ValueError
         If no patch is without land, or the archive is smaller than one.
+
+    Examples
+    --------
+    >>> from probcl.assimilation import patches
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(2, days=[0, 5])
+    >>> dict(patches(archive, size=16, stride=8).u.sizes)  # 3 × 3 patches of each of two members
+    {'member': 18, 'time': 2, 'latitude': 16, 'longitude': 16}
     """
     held = Archive.of(archive)
     rows, columns = _sides(size, held.grid.ocean.shape)

@@ -80,6 +80,19 @@ class Covariance(ABC):
         T, in days.
     shape
         ρ, the same in space and in time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import Covariance, IsotropicCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> issubclass(IsotropicCovariance, Covariance)
+    True
+    >>> here = Points(frame(np.array([35.0]), np.array([-40.0])), np.array([0.0]))
+    >>> IsotropicCovariance(length=50e3, period=10.0)(here, here)  # of u and v at one point
+    array([[1., 0.],
+           [0., 1.]])
     """
 
     length: float
@@ -107,7 +120,21 @@ class Covariance(ABC):
 
 
 class IsotropicCovariance(Covariance):
-    """u and v independent, each of covariance ρ(d²/ℓ²) ρ(τ²/T²)."""
+    """u and v independent, each of covariance ρ(d²/ℓ²) ρ(τ²/T²).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import IsotropicCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> there = Points(frame(np.array([35.0, 35.5]), np.array([-40.0, -40.0])), np.zeros(2))
+    >>> IsotropicCovariance(length=50e3, period=10.0)(there, there).round(2)  # u at both, v at both
+    array([[1.  , 0.54, 0.  , 0.  ],
+           [0.54, 1.  , 0.  , 0.  ],
+           [0.  , 0.  , 1.  , 0.54],
+           [0.  , 0.  , 0.54, 1.  ]])
+    """
 
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
         value = self._profile(a, b).value
@@ -119,6 +146,19 @@ class StreamFunctionCovariance(Covariance):
     """Non-divergent currents, of a stream function of covariance s² ρ(d²/ℓ²) ρ(τ²/T²).
 
     s is `amplitude`, such that u and v have unit variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import StreamFunctionCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> there = Points(frame(np.array([35.0, 35.5]), np.array([-40.0, -40.0])), np.zeros(2))
+    >>> StreamFunctionCovariance(length=50e3, period=10.0)(there, there).round(2)  # u changes its sign to the north
+    array([[ 1.  , -0.13,  0.  ,  0.  ],
+           [-0.13,  1.  ,  0.  ,  0.  ],
+           [ 0.  ,  0.  ,  1.  ,  0.54],
+           [ 0.  ,  0.  ,  0.54,  1.  ]])
     """
 
     @property
