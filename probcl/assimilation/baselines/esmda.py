@@ -116,8 +116,8 @@ class EnsembleSmoother(Baseline):
     >>> tracks = pcl.assimilation.simulate_tracks(
     ...     archive.isel(member=[0]), n_drifters=2, window="5D", fix_interval="1D", position_error=100.0
     ... )
-    >>> method = EnsembleSmoother(pcl.assimilation.predict_tracks, ensemble=10, steps=2, model_error=1000.0).fit(archive)
-    >>> dict(method.analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    >>> method = EnsembleSmoother(pcl.assimilation.predict_tracks, ensemble=10, steps=2, model_error=1000.0)
+    >>> dict(method.fit(archive).analyse(tracks, archive.time.values[1], members=5).u.sizes)
     {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 

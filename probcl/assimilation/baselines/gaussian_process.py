@@ -79,7 +79,7 @@ class OptimalInterpolation(Baseline):
     >>> tracks = pcl.assimilation.simulate_tracks(
     ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
     ... )
-    >>> known = Hyperparameters(StreamFunctionCovariance(length=50e3, period=30.0), 1.0, 0.0, float("nan"))  # or leave it out
+    >>> known = Hyperparameters(StreamFunctionCovariance(length=50e3, period=30.0), 1.0, 0.0, float("nan"))
     >>> method = OptimalInterpolation(hyperparameters=known).fit(archive)
     >>> dict(method.analyse(tracks, archive.time.values[1], members=5).u.sizes)
     {'realization': 5, 'latitude': 32, 'longitude': 32}
