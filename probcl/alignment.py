@@ -51,6 +51,21 @@ class Alignment(nn.Module):
 
     Calling an alignment gives a for all pairs, ``(n, d), (m, d) -> (n, m)``; `matched` gives it for row i with
     row i, ``(n, d), (n, d) -> (n,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.alignment import Alignment, Factors
+    >>> class Bilinear(Alignment):
+    ...     def __init__(self, weights):
+    ...         super().__init__()
+    ...         self.weights = torch.nn.Parameter(weights)
+    ...
+    ...     def factorize(self, x, y):
+    ...         return Factors(x @ self.weights, y)
+    >>> alignment = Bilinear(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    >>> alignment.matched(torch.eye(2), torch.eye(2)).tolist()
+    [1.0, 2.0]
     """
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
@@ -96,7 +111,15 @@ class Alignment(nn.Module):
 
 @register
 class InnerProduct(Alignment):
-    """⟨x, y⟩, on encoders that are not normalised (Baptista, Stuart & Tran 2025, eq. 25)."""
+    """⟨x, y⟩, on encoders that are not normalised (Baptista, Stuart & Tran 2025, eq. 25).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import InnerProduct
+    >>> InnerProduct()(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    tensor([[11.,  2.]])
+    """
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
         return Factors(x, y)
@@ -110,6 +133,17 @@ class Cosine(Alignment):
     ------
     ValueError
         If an embedding is the zero vector, which has no direction.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Cosine
+    >>> Cosine()(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [-6.0, -8.0]]))
+    tensor([[ 0.6000, -1.0000]])
+    >>> Cosine()(torch.zeros(1, 2), torch.eye(2))
+    Traceback (most recent call last):
+        ...
+    ValueError: Cosine has no value for a zero vector, got one in row 0 of the first embeddings
     """
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
@@ -121,6 +155,13 @@ class L2(Alignment):
     """−½ |x − y|²: half the squared Euclidean distance, negated (Baptista, Stuart & Tran 2025, eq. 26).
 
     The square is expanded around the mean of the second embeddings, so that a common offset costs no digits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import L2
+    >>> L2()(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    tensor([[-12.5000,  -0.5000]])
     """
 
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
@@ -153,6 +194,14 @@ class WithPotentials(Alignment):
     ------
     ValueError
         On use, if the embeddings are too narrow, or have an odd width and no `potential_dim` was given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import WithPotentials
+    >>> x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
+    >>> WithPotentials()(x, y)  # 1 · 3 − ½ 2² − ½ 4²
+    tensor([[-7.]])
     """
 
     def __init__(self, base: Alignment | None = None, potential_dim: int | None = None) -> None:
@@ -268,4 +317,5 @@ def unit(x: Float[Tensor, "n d"], which: str, user: str) -> Float[Tensor, "n d"]
     if largest.amin() ** 2 < smallest_square or largest.amax() ** 2 > largest_square / x.shape[1]:
         # Dividing by the largest entry first keeps the norm of tiny and huge vectors from under- and overflowing.
         x = x / largest
-    return x / x.norm(dim=-1, keepdim=True)
+    units: Tensor = x / x.norm(dim=-1, keepdim=True)
+    return units

@@ -29,7 +29,15 @@ class DistanceAlignment(Alignment):
 
 @register
 class Laplace(DistanceAlignment):
-    """−|x − y|, the logarithm of the Laplace kernel (Tan et al. 2024, arXiv 2303.15103, Kernel-InfoNCE with γ = 1)."""
+    """−|x − y|, the logarithm of the Laplace kernel (Tan et al. 2024, arXiv 2303.15103, Kernel-InfoNCE with γ = 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Laplace
+    >>> Laplace()(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
+    tensor([[-5.]])
+    """
 
     def link(self, product: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return -distance_power(product, 1.0)
@@ -49,6 +57,13 @@ class Power(DistanceAlignment):
     ----------
     gamma
         The exponent γ > 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Power
+    >>> Power(gamma=0.5)(torch.tensor([[0.0]]), torch.tensor([[4.0], [9.0]]))
+    tensor([[-2., -3.]])
     """
 
     def __init__(self, gamma: float) -> None:
@@ -113,6 +128,16 @@ class SumMixture(_Mixture):
         Temperatures of the Gaussian and of the Laplace component.
     learnable
         Whether they are learned, through their logarithms.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import SumMixture
+    >>> kernel = SumMixture(tau_2=0.5, tau_1=0.5)
+    >>> kernel(torch.tensor([[0.0]]), torch.tensor([[1.0]])).exp()  # 2 e⁻²
+    tensor([[0.2707]])
+    >>> SumMixture(learnable=True)
+    SumMixture(tau_2=0.2, tau_1=0.2, learnable=True)
     """
 
     def __init__(self, tau_2: float = 0.2, tau_1: float = 0.2, learnable: bool = False) -> None:
@@ -145,6 +170,14 @@ class ConcatMixture(_Mixture):
     ------
     ValueError
         On use, if the embeddings are too narrow, or have an odd width and no `laplace_dim` was given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import ConcatMixture
+    >>> x, y = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+    >>> ConcatMixture(tau_2=1.0, tau_1=1.0)(x, y).exp()  # e^{−1²} + e^{−2}
+    tensor([[0.5032]])
     """
 
     def __init__(
@@ -198,6 +231,15 @@ class FGaussian(Alignment):
     ------
     ValueError
         On use, if an embedding is the zero vector.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import FGaussian
+    >>> FGaussian()(torch.tensor([[1.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
+    tensor([[ 0.0000, -2.0000]])
+    >>> FGaussian(mu=2.0)
+    FGaussian(mu=2, sigma=0.7071)
     """
 
     def __init__(self, mu: float = 1.0, sigma: float = math.sqrt(0.5), learnable: bool = False) -> None:
@@ -264,4 +306,4 @@ def _slope_of_power(product: Float[Tensor, "*shape"], gamma: float) -> Float[Ten
 def _next_to_nothing(dtype: torch.dtype) -> float:
     """Return a square far below any rounding of a product, and far enough above zero for powers in the gradient."""
     limits = torch.finfo(dtype)
-    return min(limits.tiny**0.5, limits.eps**2)
+    return float(min(limits.tiny**0.5, limits.eps**2))

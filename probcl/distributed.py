@@ -66,7 +66,8 @@ def share_out(counts: tuple[int, ...], group: dist.ProcessGroup | None, device: 
 
 def total(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tensor, "*shape"]:
     """Return the sum over ranks; differentiable."""
-    return _Total.apply(group, part)
+    whole: Tensor = _Total.apply(group, part)
+    return whole
 
 
 def total_logsumexp(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tensor, "*shape"]:

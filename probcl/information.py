@@ -141,7 +141,8 @@ class Information(nn.Module):
     def _root(self, hidden: Float[Tensor, "n tokens width"]) -> Float[Tensor, "n tokens values values"]:
         """Return the Cholesky factor of W."""
         free = self.root(hidden).unflatten(2, (self.values, self.values))
-        return free.tril(-1) + softplus(free.diagonal(dim1=2, dim2=3)).diag_embed()
+        root: Tensor = free.tril(-1) + softplus(free.diagonal(dim1=2, dim2=3)).diag_embed()
+        return root
 
 
 class GaussianConditionalLoss(Loss):
@@ -155,6 +156,17 @@ class GaussianConditionalLoss(Loss):
     ------
     ValueError
         If the scores are not of the information form.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.information import Information, QuadraticFeatures
+    >>> prior = pcl.GaussianPrior(torch.zeros(2), torch.eye(2))
+    >>> model = pcl.BimodalModel(QuadraticFeatures.of(prior), Information(in_features=3, latent=2))
+    >>> u, v = torch.ones(4, 2), torch.ones(4, 5, 3 + 1 + 1)  # 5 observations: what describes each, its value, presence
+    >>> loss = pcl.GaussianConditionalLoss()(model.scores(u, v))
+    >>> abs(float(loss.detach()))  # no information is taken from the observations yet
+    0.0
     """
 
     @property
@@ -200,14 +212,16 @@ def information_factor(precision: Float[Tensor, "n k k"]) -> Float[Tensor, "n k 
     factor, info = torch.linalg.cholesky_ex(precision + torch.eye(precision.shape[1]).to(precision))
     if (info > 0).any():
         raise ValueError(f"I + Λ(v) must be positive definite, and is not for {int((info > 0).sum())} of {len(info)} v")
-    return factor
+    root: Tensor = factor
+    return root
 
 
 def information_log_normalizer(b: Float[Tensor, "n k"], precision: Float[Tensor, "n k k"]) -> Float[Tensor, " n"]:
     """Return log E_{x ~ N(0, I)} exp(bᵀx − ½ xᵀΛx)."""
     factor = information_factor(precision)
     whitened = torch.linalg.solve_triangular(factor, b[:, :, None], upper=False)[..., 0]
-    return 0.5 * whitened.square().sum(1) - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    normalizer: Tensor = 0.5 * whitened.square().sum(1) - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    return normalizer
 
 
 def _require_information_form(scores: Scores) -> None:

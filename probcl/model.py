@@ -110,7 +110,8 @@ class BimodalModel(nn.Module, HubMixin):
         ValueError
             If its encoder cannot take it, as where the two were exchanged.
         """
-        return self(u, v)
+        scores: Scores = self(u, v)
+        return scores
 
     def log_ratio(self, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "n *v_event"]) -> Float[Tensor, " n"]:
         """Return s(u_i, v_i), the learned log dμ/(dμ_u dμ_v) up to what the loss leaves open (`Loss.identifies`)."""

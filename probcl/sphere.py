@@ -14,7 +14,8 @@ METRES_PER_DEGREE = EARTH_RADIUS * np.pi / 180
 
 def metres_per_degree_east(latitude: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
     """Length in metres of a degree of longitude at these latitudes, given in degrees."""
-    return METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    metres: np.ndarray = METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    return metres
 
 
 class Frame(NamedTuple):

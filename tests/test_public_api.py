@@ -123,6 +123,17 @@ def test_the_examples_in_docstrings_run(name: str) -> None:
     assert failed == 0
 
 
+def test_every_public_class_and_function_has_an_example() -> None:
+    missing = set()
+    for name in MODULES:
+        module = importlib.import_module(name)
+        public = [getattr(module, entry) for entry in getattr(module, "__all__", ())]
+        # Modules, constants and aliases such as `baselines.Advection` have no docstring of their own.
+        defined = [value for value in public if inspect.isclass(value) or inspect.isfunction(value)]
+        missing |= {f"{value.__module__}.{value.__name__}" for value in defined if ">>> " not in (value.__doc__ or "")}
+    assert not missing
+
+
 def test_there_are_examples_to_run() -> None:
     finder = doctest.DocTestFinder()
     found = [test.name for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]

@@ -22,7 +22,18 @@ _SECOND = np.timedelta64(1, "s")
 
 
 class Fate(IntEnum):
-    """What became of a drifter."""
+    """What became of a drifter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation import Fate, GridFlow, advect
+    >>> from probcl.datasets.ocean import Vortices
+    >>> flow = GridFlow.from_archive(Vortices(1).archive(1, days=[0, 5]))
+    >>> far = advect(flow, np.array([[35.0]]), np.array([[0.0]]), np.array([0.0, 3600.0]))  # the grid is about 40 °W
+    >>> Fate(int(far.fate[0, 0])).name
+    'OFF_GRID'
+    """
 
     AFLOAT = 0
     AGROUND = 1
@@ -30,7 +41,18 @@ class Fate(IntEnum):
 
 
 class Positions(NamedTuple):
-    """Where drifters were at each time, NaN once they have stopped, and why they stopped."""
+    """Where drifters were at each time, NaN once they have stopped, and why they stopped.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation import advect
+    >>> def east(seconds, latitude, longitude):
+    ...     return np.full(latitude.shape, 1.0 + 0.0j)  # 1 m/s
+    >>> positions = advect(east, np.array([0.0]), np.array([0.0]), np.array([0.0, 86_400.0]))
+    >>> positions.longitude.round(3), positions.fate
+    (array([[0.   , 0.777]]), array([0]))
+    """
 
     latitude: Float[np.ndarray, "*batch times"]
     longitude: Float[np.ndarray, "*batch times"]
@@ -55,6 +77,15 @@ class GridFlow:
     ------
     ValueError
         If a velocity is infinite or faster than any current, as fill values and other units are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation import GridFlow
+    >>> from probcl.datasets.ocean import Vortices
+    >>> flow = GridFlow.from_archive(Vortices(1).archive(3, days=[0, 5]))
+    >>> flow(0.0, np.full((3, 2), 35.0), np.full((3, 2), -40.0)).shape  # u + iv of two places in each of three members
+    (3, 2)
     """
 
     def __init__(
@@ -96,7 +127,8 @@ class GridFlow:
         now = self._in_space(corner, north, east)
         if after_weight == 0:
             return now
-        return now + after_weight * (self._in_space(corner + rows * columns, north, east) - now)
+        velocity: np.ndarray = now + after_weight * (self._in_space(corner + rows * columns, north, east) - now)
+        return velocity
 
     def _in_space(
         self,
@@ -108,7 +140,8 @@ class GridFlow:
         south_edge = field[corner] + east * (field[corner + 1] - field[corner])
         corner = corner + columns
         north_edge = field[corner] + east * (field[corner + 1] - field[corner])
-        return south_edge + north * (north_edge - south_edge)
+        value: np.ndarray = south_edge + north * (north_edge - south_edge)
+        return value
 
     def fate(
         self, latitude: Float[np.ndarray, "windows n"], longitude: Float[np.ndarray, "windows n"]
@@ -171,6 +204,17 @@ def advect(
     -------
     Positions
         Degrees; NaN from the first time at which a drifter has stopped.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation import GridFlow, advect
+    >>> from probcl.datasets.ocean import Vortices
+    >>> flow = GridFlow.from_archive(Vortices(1).archive(1, days=[0, 5]))
+    >>> seconds = np.array([0.0, 43_200.0, 86_400.0])
+    >>> positions = advect(flow, np.array([[35.0, 35.2]]), np.array([[-40.0, -40.2]]), seconds)
+    >>> positions.latitude.shape  # one window, two drifters, three times
+    (1, 2, 3)
     """
     fate_of = getattr(velocity, "fate", None)
     stopped = np.full(latitude.shape, int(Fate.AFLOAT)) if fate_of is None else fate_of(latitude, longitude)
@@ -199,8 +243,10 @@ def _runge_kutta(
     second = rate(seconds + dt / 2, place + dt / 2 * first)
     third = rate(seconds + dt / 2, place + dt / 2 * second)
     fourth = rate(seconds + dt, place + dt * third)
-    return place + dt / 6 * (first + 2 * second + 2 * third + fourth)
+    moved: np.ndarray = place + dt / 6 * (first + 2 * second + 2 * third + fourth)
+    return moved
 
 
 def _within(x: Float[np.ndarray, "*batch"], nodes: Float[np.ndarray, " nodes"]) -> Bool[np.ndarray, "*batch"]:
-    return (nodes[0] <= x) & (x <= nodes[-1])
+    within: np.ndarray = (nodes[0] <= x) & (x <= nodes[-1])
+    return within

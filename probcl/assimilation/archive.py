@@ -51,6 +51,18 @@ def require_archive(archive: xr.Dataset, name: str = "archive") -> xr.Dataset:
         If `archive` is not a dataset.
     ValueError
         If a variable, a coordinate or its units are missing, are other than above, or do not ascend.
+
+    Examples
+    --------
+    >>> from probcl.assimilation import require_archive
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(3, days=[0, 5])
+    >>> require_archive(archive).u.dims
+    ('member', 'time', 'latitude', 'longitude')
+    >>> require_archive(archive.drop_vars("v"))
+    Traceback (most recent call last):
+        ...
+    ValueError: archive must have a variable 'v', got ['u']
     """
     if not isinstance(archive, xr.Dataset):
         raise TypeError(f"{name} must be an xarray.Dataset, got {type(archive).__name__}")
@@ -267,7 +279,8 @@ def _at(
     after = np.minimum(before + 1, seen.shape[1] - 1)
     # Indexing by two arrays around a slice puts their axis first.
     earlier, later = (np.moveaxis(seen[:, index, :, column], 0, -1) for index in (before, after))
-    return earlier * (1 - share) + later * share
+    values: np.ndarray = earlier * (1 - share) + later * share
+    return values
 
 
 def _days(interval: np.timedelta64) -> float:

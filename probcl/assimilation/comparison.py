@@ -71,6 +71,20 @@ def compare(
     TypeError, ValueError
         If the test overlaps what was trained on, covers too few windows or is on another grid, or there is no archive
         to fit baselines to.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> learned = pcl.assimilation.Assimilator.fit(
+    ...     world.archive(60, [0, 2.5, 5]), window="5D", fix_interval="12h", n_drifters=4, position_error=100.0,
+    ...     method="information", rank=10, pairs=100,
+    ... )
+    >>> test = world.archive(4, [0, 2.5, 5], first_member=1000)
+    >>> result = pcl.assimilation.compare(learned, test, baselines=None, members=10)
+    >>> result.table.shape[0], sorted(result.settings)
+    (1, ['fix_interval', 'members', 'n_drifters', 'seed', 'windows'])
     """
     require_apart(test, learned.record, gap)
     if learned.patch is not None:

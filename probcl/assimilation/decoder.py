@@ -65,7 +65,7 @@ class FieldAutoencoder(nn.Module):
     def posterior(self, x: Float[Tensor, "n modes"]) -> Independent:
         """Return the guide's law of z."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        return Normal(mean, (log_variance.clamp(*_LOG_VARIANCES) / 2).exp()).to_event(1)
+        return Independent(Normal(mean, (log_variance.clamp(*_LOG_VARIANCES) / 2).exp()), 1)
 
     def model(self, x: Float[Tensor, "n modes"], weight: float = 1.0) -> None:
         """Pyro model; log-densities of z count `weight` times."""
@@ -132,7 +132,8 @@ class FieldDecoderPrior(DecoderPrior):
     def reconstruct(self, x: Float[Tensor, "n modes"]) -> Float[Tensor, "n modes"]:
         """Return what the decoder makes of the mean codes of x."""
         with evaluating(self.autoencoder):
-            return self.autoencoder.decoder(self.autoencoder.posterior(x).mean)
+            decoded: Tensor = self.autoencoder.decoder(self.autoencoder.posterior(x).mean)
+            return decoded
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -44,17 +44,20 @@ class Tokens:
     @property
     def duration(self) -> Float[Tensor, "n tokens 1"]:
         """Logarithm of the duration in days."""
-        return self.description[..., :1]
+        duration: Tensor = self.description[..., :1]
+        return duration
 
     @property
     def error(self) -> Float[Tensor, "n tokens"]:
         """Standard deviation that the fixes' errors give a velocity, over the prior's scale."""
-        return self.description[..., 1].exp()
+        error: Tensor = self.description[..., 1].exp()
+        return error
 
     def normalized_places(self, shape: Sequence[int]) -> Float[Tensor, "n tokens places 3"]:
         """Return places with −1 and 1 at the ends of the lags and of the grid."""
         last = (torch.tensor(list(shape)) - 1).to(self.places)
-        return (self.places - 0.5 * last) / (0.5 * last.clamp(min=1))
+        places: Tensor = (self.places - 0.5 * last) / (0.5 * last.clamp(min=1))
+        return places
 
 
 @register
@@ -232,7 +235,8 @@ class TrackTransformer(nn.Module):
             x = block(x, seen, count=None)
         # Of the last block only the learned token's row is read.
         x = self.blocks[-1](x, seen, count=1)
-        return self.head(self.norm(x[:, 0]))
+        embeddings: Tensor = self.head(self.norm(x[:, 0]))
+        return embeddings
 
     def _summary(self, v: Float[Tensor, "n tokens width"]) -> Float[Tensor, "n 1 inner"]:
         """Return the learned token, with what the context makes of the tokens."""
@@ -241,7 +245,8 @@ class TrackTransformer(nn.Module):
             return summary
         b, precision = split_information(self.context(v))
         mean = torch.cholesky_solve(b[:, :, None], information_factor(precision))[..., 0]
-        return summary + self.start(mean)[:, None]
+        start: Tensor = summary + self.start(mean)[:, None]
+        return start
 
 
 class _Block(nn.Module):
@@ -264,7 +269,8 @@ class _Block(nn.Module):
         key, value = self.offer(normal).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         found = scaled_dot_product_attention(query, key, value, attn_mask=seen)
         x = x[:, :count] + self.join(found.transpose(1, 2).flatten(2))
-        return x + self.contract(gelu(self.expand(self.before_mlp(x))))
+        mixed: Tensor = x + self.contract(gelu(self.expand(self.before_mlp(x))))
+        return mixed
 
 
 @register
@@ -290,4 +296,5 @@ class FieldEncoder(nn.Module):
         self.net = MLP(len(self.sizes), out_features, hidden)
 
     def forward(self, u: Float[Tensor, "n modes"]) -> Float[Tensor, "n out"]:
-        return self.net(u * self.sizes)
+        embeddings: Tensor = self.net(u * self.sizes)
+        return embeddings

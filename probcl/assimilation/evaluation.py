@@ -65,6 +65,19 @@ class Evaluation:
         the next, and so on: equal if the spread tells where errors are large.
     settings
         What was asked for: the times between fixes, the number of drifters, windows and members, and the seed.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Climatology
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> climatology = Climatology().fit(world.archive(20, [0, 2.5, 5]))
+    >>> campaign = pcl.assimilation.Campaign(window="5D", fix_interval="12h", n_drifters=4, position_error=100.0)
+    >>> test = world.archive(4, [0, 2.5, 5], first_member=1000)
+    >>> result = pcl.assimilation.evaluate({"climatology": climatology}, test, campaign, members=10)
+    >>> result.values.index.tolist(), result.ranks["climatology"].shape
+    (['climatology'], (10,))
     """
 
     table: pd.DataFrame
@@ -138,6 +151,19 @@ def evaluate(
     -----
     ProbclWarning
         Once for each method with analyses that warned, as a learned one does if its posterior has collapsed.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Climatology, OptimalInterpolation
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> archive, test = world.archive(20, [0, 2.5, 5]), world.archive(4, [0, 2.5, 5], first_member=1000)
+    >>> methods = {"climatology": Climatology().fit(archive), "OI": OptimalInterpolation(shape="gaussian").fit(archive)}
+    >>> campaign = pcl.assimilation.Campaign(window="5D", fix_interval="12h", n_drifters=8, position_error=100.0)
+    >>> result = pcl.assimilation.evaluate(methods, test, campaign, members=10)
+    >>> result.values.index.tolist(), result.settings["n_drifters"]
+    (['climatology', 'OI'], 8)
     """
     if not methods:
         raise ValueError("methods must have one or more, got none")

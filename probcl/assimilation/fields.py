@@ -195,10 +195,11 @@ def windows_at(
     before = np.floor(position).astype(int)
     share = (position - before)[..., None, None]
     after = np.minimum(before + 1, len(clock) - 1)
-    earlier = archive.values[member[:, None], before]
+    earlier: np.ndarray = archive.values[member[:, None], before]
     if not share.any():
         return earlier
-    return cast(np.ndarray, earlier + share * (archive.values[member[:, None], after] - earlier))
+    between: np.ndarray = earlier + share * (archive.values[member[:, None], after] - earlier)
+    return between
 
 
 def _leading(deviation: Float[np.ndarray, "n p"], rank: int) -> tuple[np.ndarray, np.ndarray]:

@@ -53,12 +53,13 @@ class Grid:
             If a position is more than half a cell off the grid.
         """
         row, column, _, _ = self._cells(latitude, longitude)
-        return (
+        afloat: np.ndarray = (
             self.ocean[row, column]
             | self.ocean[row + 1, column]
             | self.ocean[row, column + 1]
             | (self.ocean[row + 1, column + 1])
         )
+        return afloat
 
     def _cells(
         self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]

@@ -51,6 +51,20 @@ def to_cf(
     ------
     TypeError, ValueError
         If the archive is none, or the analysis lacks a variable or a dimension, or is on another grid or land.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Climatology
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> analysis = Climatology().fit(archive).analyse(tracks, archive.time.values[1], members=5)
+    >>> dataset = pcl.assimilation.to_cf(analysis, archive, history={"seed": 0})
+    >>> dataset.attrs["Conventions"], dict(dataset.u.sizes)
+    ('CF-1.8', {'realization': 5, 'time': 1, 'latitude': 32, 'longitude': 32})
     """
     archive = require_archive(archive)
     parts = [analysis] if isinstance(analysis, xr.Dataset) else analysis
@@ -82,6 +96,16 @@ def write(dataset: xr.Dataset, path: str | PathLike[str]) -> None:
         If zarr is asked for and not installed.
     TypeError, ValueError
         If `dataset` is none, or `path` ends otherwise.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import probcl as pcl
+    >>> from probcl.datasets.ocean import Vortices
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pcl.assimilation.write(Vortices(1).archive(3, [0, 5]), f"{folder}/archive.nc")
+    ...     dict(pcl.assimilation.read_archive(f"{folder}/archive.nc").u.sizes)
+    {'member': 3, 'time': 2, 'latitude': 32, 'longitude': 32}
     """
     if not isinstance(dataset, xr.Dataset):
         raise TypeError(f"dataset must be an xarray.Dataset, got {describe(dataset)}")
@@ -234,7 +258,8 @@ def _require_grid(analysis: xr.Dataset, archive: xr.Dataset) -> None:
 def _land(archive: xr.Dataset) -> Bool[np.ndarray, "lat lon"]:
     """Return where the first map is not known; that of an archive does not move."""
     first = archive.isel({dim: 0 for dim in archive["u"].dims if dim not in _MAP})
-    return np.isnan(load_values(first, "u")) | np.isnan(load_values(first, "v"))
+    land: np.ndarray = np.isnan(load_values(first, "u")) | np.isnan(load_values(first, "v"))
+    return land
 
 
 def _fields(analysis: xr.Dataset, archive: xr.Dataset) -> xr.Dataset:

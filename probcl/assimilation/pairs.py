@@ -36,6 +36,13 @@ class Campaign:
         In a window; a pair is a range, within which each window has some number.
     position_error
         Standard deviation of a fix to east and to north, in metres.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> campaign = pcl.assimilation.Campaign("5D", ["6h", "1D"], n_drifters=(2, 8), position_error=100.0)
+    >>> campaign.intervals, campaign.fleet
+    (['6h', '1D'], (2, 8))
     """
 
     window: Duration
@@ -188,4 +195,5 @@ def _stacked(parts: Sequence[Float[Tensor, "_ _ width"]]) -> Float[Tensor, "n to
 
 def truths(archive: Archive, pairs: WindowPairs) -> Float[np.ndarray, "n 2 points"]:
     """Return the maps that pairs are about."""
-    return archive.values[pairs.index[:, 0], pairs.index[:, 1]]
+    truths: np.ndarray = archive.values[pairs.index[:, 0], pairs.index[:, 1]]
+    return truths

@@ -102,6 +102,14 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     ------
     ValueError
         If no patch is without land, or the archive is smaller than one.
+
+    Examples
+    --------
+    >>> from probcl.assimilation import patches
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(2, days=[0, 5])
+    >>> dict(patches(archive, size=16, stride=8).u.sizes)  # 3 × 3 patches of each of two members
+    {'member': 18, 'time': 2, 'latitude': 16, 'longitude': 16}
     """
     held = Archive.of(archive)
     rows, columns = _sides(size, held.grid.ocean.shape)
@@ -193,7 +201,8 @@ def _sides(size: int | tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int
 
 
 def _middles(axis: Float[np.ndarray, " n"], cells: int) -> Float[np.ndarray, " m"]:
-    return np.lib.stride_tricks.sliding_window_view(axis, cells).mean(1)
+    middles: np.ndarray = np.lib.stride_tricks.sliding_window_view(axis, cells).mean(1)
+    return middles
 
 
 def _within(place: Float[np.ndarray, "*shape"], axis: Float[np.ndarray, " n"]) -> np.ndarray:

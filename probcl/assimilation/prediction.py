@@ -38,6 +38,19 @@ def predict_tracks(fields: xr.Dataset, tracks: xr.Dataset, step: float = 3600.0)
     ------
     TypeError, ValueError
         If the tracks are damaged, or the fields too fast.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(3, days=[0, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> fields = archive.rename(member="realization")
+    >>> predicted = pcl.assimilation.predict_tracks(fields, tracks)
+    >>> dict(predicted.latitude.sizes)
+    {'realization': 3, 'trajectory': 4, 'obs': 11}
     """
     check_tracks(tracks)
     time, latitude, longitude = (tracks[name].transpose(*_FIXES).values for name in ("time", "latitude", "longitude"))

@@ -46,6 +46,21 @@ def scorecard(
     ------
     TypeError, ValueError
         If there are fewer than two windows, or an analysis and its truth differ in grid or land.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Climatology
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> analysis = Climatology().fit(archive).analyse(tracks, archive.time.values[1], members=5)
+    >>> truths = [archive.isel(member=member, time=1)[["u", "v"]] for member in (0, 1)]
+    >>> mean = archive[["u", "v"]].mean(["member", "time"])
+    >>> sorted(pcl.assimilation.scorecard([analysis, analysis], truths, mean))
+    ['correlation', 'coverage90', 'crps', 'nrmse', 'rmse', 'spread_skill']
     """
     if len(analyses) != len(truths) or len(truths) < 2:
         raise ValueError(f"analyses and truths must be as many, two or more, got {len(analyses)} and {len(truths)}")

@@ -38,7 +38,8 @@ class Estimate(NamedTuple):
 def squared_error(mean: Fields, truth: Fields) -> PerWindow:
     """Return the mean squared error of each window."""
     _require_alike(mean, truth)
-    return ((mean - truth) ** 2).mean(1)
+    errors: PerWindow = ((mean - truth) ** 2).mean(1)
+    return errors
 
 
 def rmse(mean: Fields, truth: Fields) -> float:
@@ -70,7 +71,8 @@ def pattern_correlation(mean: Fields, truth: Fields, climatology: Float[np.ndarr
         raise ValueError(f"climatology must have shape {truth.shape[1:]}, got {describe(climatology)}")
     analysed, true = (part - climatology - (part - climatology).mean(1, keepdims=True) for part in (mean, truth))
     power = np.sqrt((analysed**2).sum(1) * (true**2).sum(1))
-    return np.divide((analysed * true).sum(1), power, out=np.zeros(len(power)), where=power > 0)
+    correlation: PerWindow = np.divide((analysed * true).sum(1), power, out=np.zeros(len(power)), where=power > 0)
+    return correlation
 
 
 def fair_crps(ensemble: Ensemble, truth: Fields, weights: Weights | None = None) -> PerWindow:
@@ -89,7 +91,8 @@ def fair_crps(ensemble: Ensemble, truth: Fields, weights: Weights | None = None)
     weights = _weights(ensemble, truth, weights)
     if weights is None:
         draws = np.ascontiguousarray(ensemble.swapaxes(0, 1))
-        return diagnostics.crps(draws, truth, fair=True).values.numpy().mean(1)
+        crps: PerWindow = diagnostics.crps(draws, truth, fair=True).values.numpy().mean(1)
+        return crps
     lone = 1 - (weights**2).sum(1)
     if (lone < 1e-12).any():
         raise ValueError("weights must be shared by two members or more, got all of it on one")
@@ -114,10 +117,12 @@ def _weighted_crps(
 def variance(ensemble: Ensemble, weights: Weights | None = None) -> PerWindow:
     """Return the unbiased variance of members, the mean over the values of each window."""
     if weights is None:
-        return ensemble.var(1, ddof=1).mean(1)
+        plain: PerWindow = ensemble.var(1, ddof=1).mean(1)
+        return plain
     mean = np.einsum("wm,wmv->wv", weights, ensemble)
     biased = np.einsum("wm,wmv->wv", weights, (ensemble - mean[:, None]) ** 2)
-    return (biased / (1 - (weights**2).sum(1))[:, None]).mean(1)
+    weighted: PerWindow = (biased / (1 - (weights**2).sum(1))[:, None]).mean(1)
+    return weighted
 
 
 def spread_skill(ensemble: Ensemble, truth: Fields, weights: Weights | None = None) -> float:
@@ -164,7 +169,8 @@ def coverage(ensemble: Ensemble, truth: Fields, level: float = 0.9, weights: Wei
             for members, weight in zip(ensemble, weights, strict=True)
         ]
         low, high = np.stack(both, axis=1)
-    return ((low <= truth) & (truth <= high)).mean(1)
+    covered: PerWindow = ((low <= truth) & (truth <= high)).mean(1)
+    return covered
 
 
 def rank_histogram(
@@ -188,7 +194,8 @@ def rank_histogram(
     tied = np.einsum("wm,wmv->wv", weights, (ensemble == truth[:, None]).astype(float))
     uniform = np.random.default_rng(seed).random(truth.shape)
     rank = (below * size + uniform * (tied * size + 1)) / (size + 1)
-    return np.histogram(rank, bins=bins, range=(0, 1))[0] / rank.size
+    shares: np.ndarray = np.histogram(rank, bins=bins, range=(0, 1))[0] / rank.size
+    return shares
 
 
 def effective_resolution(
@@ -291,7 +298,8 @@ def _power(rows: Float[np.ndarray, "rows columns"], spacing: float) -> tuple[np.
 
 
 def _mean(ensemble: Ensemble, weights: Weights | None) -> Fields:
-    return ensemble.mean(1) if weights is None else np.einsum("wm,wmv->wv", weights, ensemble)
+    mean: Fields = ensemble.mean(1) if weights is None else np.einsum("wm,wmv->wv", weights, ensemble)
+    return mean
 
 
 def _sizes(ensemble: Ensemble, weights: Weights | None) -> PerWindow:
@@ -317,4 +325,5 @@ def _weights(ensemble: Ensemble, truth: Fields, weights: Weights | None) -> Weig
         raise ValueError(f"weights must have shape {ensemble.shape[:2]}, got {weights.shape}")
     if not ((weights >= 0) & np.isfinite(weights)).all() or (weights.sum(1) <= 0).any():
         raise ValueError("weights must be finite and not negative, with a positive sum for each window")
-    return weights / weights.sum(1, keepdims=True)
+    normalized: Weights = weights / weights.sum(1, keepdims=True)
+    return normalized

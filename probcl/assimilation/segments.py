@@ -39,6 +39,18 @@ class Segments:
         Interval between the fixes, in seconds.
     trajectory
         Which trajectory each is of.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import segments
+    >>> from probcl.datasets.ocean import Vortices
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     Vortices(1).archive(1, [0, 5]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> observed = segments(tracks)
+    >>> float(observed.take(observed.trajectory == 0).duration[0] / 3600)  # hours between fixes
+    12.0
     """
 
     latitude: Float[np.ndarray, " n"]
@@ -89,6 +101,17 @@ def segments(tracks: xr.Dataset, error_floor: float = ERROR_FLOOR) -> Segments:
     ValueError
         If a variable or dimension is missing, a fix is incomplete, out of range or out of order, no trajectory has two
         fixes, or `error_floor` is negative or not finite.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import segments
+    >>> from probcl.datasets.ocean import Vortices
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     Vortices(1).archive(1, [0, 5]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> float(segments(tracks, error_floor=0.0).error.max().round(4))  # √2 · 100 m / 12 h
+    0.0033
     """
     if not (np.isfinite(error_floor) and error_floor >= 0):
         raise ValueError(f"error_floor must be finite and not negative, in m/s, got {error_floor}")

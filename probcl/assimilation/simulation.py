@@ -142,7 +142,7 @@ def seconds_of(name: str, duration: Duration, *, zero: bool = False) -> float:
     if bare:
         raise ValueError(expected)
     try:
-        seconds = pd.Timedelta(duration).total_seconds()
+        seconds: float = pd.Timedelta(duration).total_seconds()
     except ValueError as error:
         raise ValueError(expected) from error
     if not (seconds > 0 or (zero and seconds == 0)):
@@ -211,7 +211,8 @@ def _with_errors(
 ) -> Float[np.ndarray, "windows n 2 obs"]:
     metres = position_error * np.stack([generator.standard_normal(path.shape[1:]) for generator in generators])
     north, east = metres[:, :, 0] / METRES_PER_DEGREE, metres[:, :, 1] / metres_per_degree_east(path[:, :, 0])
-    return path + np.stack([north, east], 2)
+    fixes: np.ndarray = path + np.stack([north, east], 2)
+    return fixes
 
 
 def _tracks(

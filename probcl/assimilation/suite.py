@@ -87,6 +87,16 @@ def fit_baselines(
         Whether to fit the ensemble smoother, which takes longest by far.
     seed
         Of the drifters that tuning is done on, and of fits.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.datasets.ocean import Box, Vortices
+    >>> archive = Vortices(1, Box(n=8, size=160e3)).archive(30, [0, 2.5, 5])
+    >>> campaign = pcl.assimilation.Campaign(window="5D", fix_interval="1D", n_drifters=3, position_error=100.0)
+    >>> suite = pcl.assimilation.fit_baselines(archive, campaign, smoother=False)
+    >>> list(suite.methods)
+    ['climatology', 'OI, stream function', 'OI, isotropic', 'EnOI, localised', 'analogs']
     """
     archive = require_archive(archive)
     rest, aside = _set_aside(archive)

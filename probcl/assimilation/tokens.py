@@ -97,7 +97,8 @@ class Tokenizer:
         table = self.prior.mean_map
         index, weight = trilinear(torch.from_numpy(places), table.shape[:1] + table.shape[2:])
         cells = np.moveaxis(table, 1, -1).reshape(-1, 2)
-        return np.einsum("npkc,npk,p->nc", cells[index.numpy()], weight.numpy(), SIMPSON, optimize=True)
+        means: np.ndarray = np.einsum("npkc,npk,p->nc", cells[index.numpy()], weight.numpy(), SIMPSON, optimize=True)
+        return means
 
 
 def _padded(

@@ -123,14 +123,16 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _from_npz(path: Path, key: str | None) -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
-        return archive[_chosen(path, key, list(archive.files))]
+        array: np.ndarray = archive[_chosen(path, key, list(archive.files))]
+        return array
 
 
 def _from_safetensors(path: Path, key: str | None) -> Tensor:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as archive:
-        return archive.get_tensor(_chosen(path, key, list(archive.keys())))
+        tensor: Tensor = archive.get_tensor(_chosen(path, key, list(archive.keys())))
+        return tensor
 
 
 def _chosen(path: Path, key: str | None, names: list[str]) -> str:
@@ -191,4 +193,5 @@ def _as_rows(array: Any, path: Path) -> Tensor:
         array = torch.from_numpy(np.ascontiguousarray(native, dtype=wide))
     if array.is_complex() or array.ndim == 0 or len(array) == 0:
         raise DataFileError(f"{path}: must hold rows of real numbers, got {array.dtype} of shape {tuple(array.shape)}")
-    return array
+    rows: Tensor = array
+    return rows

@@ -32,7 +32,8 @@ def read_as(cls: type[T], value: Any) -> T:
     """
     reader = _Reader()
     try:
-        return reader.read(cls, value, "")
+        read: T = reader.read(cls, value, "")
+        return read
     except _Fault:
         raise ConfigError(reader.problems) from None
     except RecursionError as error:

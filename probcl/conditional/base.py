@@ -57,6 +57,15 @@ class Conditional(nn.Module, ConditionalDistribution):
     ProbclWarning
         If the model was fitted by a loss that leaves this conditional open; see `BimodalModel.regauged`. Or by one
         that determines no conditional.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())  # s(u, v) = ⟨u, v⟩
+    >>> conditional = model.u_given_v(pcl.GaussianPrior(torch.zeros(2), torch.eye(2)))
+    >>> conditional.condition(torch.tensor([[1.0, 0.0], [0.0, 3.0]])).mean
+    tensor([[1., 0.],
+            [0., 3.]])
     """
 
     bank: Tensor

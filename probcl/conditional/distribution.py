@@ -29,6 +29,17 @@ class TiltedDistribution(TorchDistribution):
         Where it comes from.
     given
         Embeddings of the conditions, shape (*batch_shape, d).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0))
+    >>> d = nu.condition(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    >>> d.batch_shape, d.event_shape, d.sample((100,)).shape
+    (torch.Size([2]), torch.Size([2]), torch.Size([100, 2, 2]))
+    >>> d.log_normalizer  # log E e^s = ½ |v|²
+    tensor([0.5000, 4.5000], dtype=torch.float64)
     """
 
     def __init__(self, conditional: "Conditional", given: Float[Tensor, "*batch d"]) -> None:
@@ -87,7 +98,7 @@ class TiltedDistribution(TorchDistribution):
     def expand(self, batch_shape: Iterable[int], _instance: Any = None) -> "TiltedDistribution":
         """Return this distribution with a larger batch shape, its tensors expanded and not copied."""
         batch_shape = torch.Size(batch_shape)
-        new = self._get_checked_instance(type(self), _instance)
+        new: TiltedDistribution = self._get_checked_instance(type(self), _instance)
         new.conditional, new.prior = self.conditional, self.prior
         new.given = self.given.expand(*batch_shape, -1)
         self._expand_into(new, batch_shape)
@@ -119,7 +130,8 @@ class TiltedDistribution(TorchDistribution):
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(f"values must not be NaN, got {int(value.isnan().sum())} of {value.numel()}")
         try:
-            return torch.broadcast_shapes(value.shape[: value.ndim - event_dim], self.batch_shape)
+            batch: torch.Size = torch.broadcast_shapes(value.shape[: value.ndim - event_dim], self.batch_shape)
+            return batch
         except RuntimeError as error:
             shape = ", ".join(map(str, ("*sample_shape", *self.batch_shape, *self.event_shape)))
             raise ValueError(

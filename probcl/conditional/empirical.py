@@ -38,6 +38,17 @@ class EmpiricalConditional(ExactConditional):
     `log_prob` is that of a value: atoms that are equal share their probability, and a value that is not in the bank has
     log-probability −inf. Scores are computed in float64 and rounded once, at the end. All but `logits` and `probs` are
     reductions of `Scores`, which store no matrix of more than a few million of them.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> bank = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> d = model.u_given_v(pcl.EmpiricalPrior(bank)).condition(torch.tensor([[1.0]]))
+    >>> d.probs
+    tensor([[0.2741, 0.4519, 0.2741]])
+    >>> d.mean, d.mode, d.ess()
+    (tensor([[1.]]), tensor([[1.]]), tensor([2.8216]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -265,7 +276,8 @@ def _squared_exp(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _entropy_term(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    return torch.special.entr(logits.exp())
+    terms: Tensor = torch.special.entr(logits.exp())
+    return terms
 
 
 class _Atoms(constraints.Constraint):

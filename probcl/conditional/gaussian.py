@@ -137,6 +137,15 @@ class GaussianConditional(ExactConditional):
     -----
     Computed in float64 and rounded to the precision of the prior. Draws are differentiable in the prior's mean and
     scale and in the embeddings it is given.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> nu = model.u_given_v(pcl.GaussianPrior(torch.zeros(1), torch.eye(1)))
+    >>> d = nu.condition(torch.tensor([[2.0]]))  # e^{−½ (u − 2)²} times N(0, 1)
+    >>> d.mean, d.variance
+    (tensor([[1.]]), tensor([[0.5000]]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -170,7 +179,8 @@ class GaussianConditional(ExactConditional):
 
     @property
     def support(self) -> constraints.Constraint:
-        return self.prior.support
+        support: constraints.Constraint = self.prior.support
+        return support
 
     def rsample(self, sample_shape: Iterable[int] = ()) -> Float[Tensor, "*shape"]:
         """Draw values, shape (*sample_shape, *batch_shape, *event_shape), exactly."""
@@ -192,12 +202,14 @@ class GaussianConditional(ExactConditional):
         inner = noise.shape[noise.ndim - 1 - len(batch) :]
         columns = noise.reshape(-1, *inner).movedim(0, -1)
         factor = self._factor.reshape(*batch, *self._factor.shape[-2:])
-        return torch.linalg.solve_triangular(factor.mT, columns, upper=True).movedim(-1, 0).reshape(noise.shape)
+        coloured: Tensor = torch.linalg.solve_triangular(factor.mT, columns, upper=True)
+        return coloured.movedim(-1, 0).reshape(noise.shape)
 
     def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         """Log-density, normalised; `NotImplementedError` if the prior lives on a subspace and has none."""
         self._batch_of(value)
-        return self.prior.log_prob(value) + self.log_ratio(value)
+        density: Tensor = self.prior.log_prob(value) + self.log_ratio(value)
+        return density
 
     @property
     def mean(self) -> Float[Tensor, "*shape"]:
@@ -224,14 +236,16 @@ class GaussianConditional(ExactConditional):
     @cached_property
     def covariance_root(self) -> Float[Tensor, "*b k n"]:
         """A root of the covariance: covariance = rootᵀ root, shape (*batch_shape, k, n), or of ones for batch_shape."""
-        return torch.linalg.solve_triangular(self._factor, self.gaussian.scale.mT, upper=False)
+        root: Tensor = torch.linalg.solve_triangular(self._factor, self.gaussian.scale.mT, upper=False)
+        return root
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """Entropy in nats; `NotImplementedError` if the prior lives on a subspace and the density does not exist."""
         (n,) = self.gaussian.density.event_shape
         root = self.covariance_root
         log_determinant = torch.linalg.slogdet((root.mT @ root).double()).logabsdet
-        return (0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant).to(root).expand(self.batch_shape)
+        entropy: Tensor = 0.5 * n * (1 + math.log(2 * math.pi)) + 0.5 * log_determinant
+        return entropy.to(root).expand(self.batch_shape)
 
 
 def _laws(conditional: Conditional, given: Float[Tensor, "B d"]) -> _Law:
@@ -257,5 +271,7 @@ def _solve(factor: Float[Tensor, "b k k"], x: Float[Tensor, "B k"], transposed: 
     """Return L⁻¹x, or L⁻ᵀx, for one lower triangular L or one for each x."""
     factor = factor.mT if transposed else factor
     if len(factor) == 1:
-        return torch.linalg.solve_triangular(factor[0], x.mT, upper=transposed).mT
-    return torch.linalg.solve_triangular(factor, x[:, :, None], upper=transposed)[..., 0]
+        solved: Tensor = torch.linalg.solve_triangular(factor[0], x.mT, upper=transposed).mT
+    else:
+        solved = torch.linalg.solve_triangular(factor, x[:, :, None], upper=transposed)[..., 0]
+    return solved

@@ -25,6 +25,15 @@ class TiltedConditional(TiltedDistribution):
 
     Moments, mode and normaliser rest on one set of draws, made when first asked for and kept, so that they agree with
     each other and do not change from call to call.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), temperature=0.5)
+    >>> nu = model.u_given_v(torch.distributions.Gamma(torch.tensor([3.0]), 4.0))
+    >>> d = nu.condition(torch.tensor([[1.0]]))  # Gamma(3, 4) times e^{2u} is Gamma(3, 2), of mean 1.5
+    >>> bool((d.mean - 1.5).abs() < 0.1), bool(d.diagnosis.trusted)
+    (True, True)
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

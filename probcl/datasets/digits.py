@@ -33,6 +33,13 @@ def load_digits(test_fraction: float = 0.2, validation_fraction: float = 0.1, se
     ----------
     E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
     1998.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> digits = pcl.datasets.load_digits(test_fraction=0.2)
+    >>> digits.train.u.shape, digits.train.v[:5], digits.test.n_pairs
+    (torch.Size([1258, 1, 8, 8]), tensor([0, 1, 2, 3, 4]), 359)
     """
     from sklearn import datasets
 

@@ -44,6 +44,14 @@ def gaussian_pairs(
     ValueError
         If `C` is not square, finite, symmetric and positive definite, `n_u` leaves u or v without components,
         `n` is below 1, or `seed` is negative.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> C = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
+    >>> u, v = pcl.datasets.gaussian_pairs(C, n_u=1, n=10_000, seed=0)
+    >>> u.shape, (u * v).mean().round(decimals=1)
+    (torch.Size([10000, 1]), tensor(0.6000))
     """
     require_count("n", n)
     require_count("seed", seed, minimum=0)

@@ -36,6 +36,17 @@ def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
     DataFileError
         If the file is missing or unreadable, is a damaged gzip, does not begin as IDX does, or has fewer or
         more bytes than its header declares.
+
+    Examples
+    --------
+    >>> import struct, tempfile
+    >>> from pathlib import Path
+    >>> from probcl.datasets import read_idx
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "labels.idx")
+    ...     _ = path.write_bytes(struct.pack(">HBBI", 0, 0x08, 1, 3) + bytes([5, 0, 4]))  # three bytes along one axis
+    ...     read_idx(path)
+    array([5, 0, 4], dtype=uint8)
     """
     path = Path(path)
     content = _read(path)

@@ -69,6 +69,17 @@ def load_mnist(
     References
     ----------
     Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits", 1998.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> pcl.datasets.load_mnist(download=True).train.u.shape  # doctest: +SKIP
+    torch.Size([55000, 1, 28, 28])
+    >>> try:
+    ...     pcl.datasets.load_mnist("no/such/folder")
+    ... except pcl.DataFileError:
+    ...     print("give a folder of the four IDX files, or download=True")
+    give a folder of the four IDX files, or download=True
     """
     if download == (root is not None):
         raise ValueError(

@@ -30,6 +30,15 @@ class Pairs(_Pairs):
         If `u` or `v` is not a tensor.
     ValueError
         If either has no leading dimension, or their leading dimensions differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.datasets import Pairs
+    >>> pairs = Pairs(torch.arange(6.0).reshape(3, 2), torch.tensor([0, 1, 1]))
+    >>> u, v = pairs
+    >>> pairs.n_pairs, pairs.take(torch.tensor([2, 0])).v
+    (3, tensor([1, 0]))
     """
 
     __slots__ = ()
@@ -54,7 +63,15 @@ class Pairs(_Pairs):
 
 
 class Split(NamedTuple):
-    """Disjoint pairs to learn from, to choose with, and to judge by."""
+    """Disjoint pairs to learn from, to choose with, and to judge by.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> train, validation, test = pcl.datasets.load_digits()
+    >>> [part.n_pairs for part in (train, validation, test)]
+    [1258, 180, 359]
+    """
 
     train: Pairs
     validation: Pairs

@@ -24,6 +24,25 @@ class Simulator(ABC):
     ----------
     half_width
         The prior is uniform on (−half_width, half_width)².
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.datasets import Simulator
+    >>> class Shift(Simulator):
+    ...     half_width = 1.0
+    ...
+    ...     def _simulate(self, theta, generator):
+    ...         return theta + 0.1 * torch.randn(theta.shape, generator=generator)
+    ...
+    ...     def log_likelihood(self, theta, x):
+    ...         return torch.distributions.Normal(theta, 0.1).log_prob(x).sum(-1)
+    ...
+    ...     def _propose(self, x, n, generator):
+    ...         return x + 0.1 * torch.randn(n, 2, generator=generator)
+    >>> theta, x = Shift().sample(1000, seed=0)
+    >>> theta.shape, (x - theta).std().round(decimals=1), Shift().posterior(x[0], 500).shape
+    (torch.Size([1000, 2]), tensor(0.1000), torch.Size([500, 2]))
     """
 
     half_width: ClassVar[float]
@@ -32,7 +51,7 @@ class Simulator(ABC):
     def prior(self) -> Independent:
         """The law of the parameters."""
         bound = torch.full((2,), self.half_width)
-        return Uniform(-bound, bound).to_event(1)
+        return Independent(Uniform(-bound, bound), 1)
 
     def sample(self, n: int, seed: int = 0) -> Pairs:
         """Draw `n` pairs: parameters `u` from the prior and data `v` simulated from them, float32 of shape (n, 2).
@@ -140,6 +159,14 @@ class GaussianMixture(Simulator):
     """Gaussian mixture: x ~ ½ N(θ, I) + ½ N(θ, 0.01 I), a broad and a narrow bump with one centre.
 
     Task T.7 of Lueckmann et al. (2021, *Benchmarking simulation-based inference*). The prior is uniform on (−10, 10)².
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> world = pcl.datasets.GaussianMixture()
+    >>> theta, x = world.sample(1000, seed=0)
+    >>> world.posterior(x[0], 500).std(0).round()
+    tensor([1., 1.])
     """
 
     half_width = 10.0

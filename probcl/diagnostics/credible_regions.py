@@ -40,6 +40,16 @@ class Coverage(Uniformity):
     ----------
     region
         What the regions are: ``"hpd"``, ``"central"`` or ``"tarp"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import coverage
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> u, draws = torch.randn(500, 1, generator=rng), 2 * torch.randn(200, 500, 1, generator=rng)
+    >>> too_wide = coverage(draws, u, region="central", seed=0)
+    >>> too_wide.at(0.5) > 0.7, too_wide.excess > 0.1
+    (tensor([True]), tensor([True]))
     """
 
     region: str
@@ -116,6 +126,16 @@ def hpd_coverage(
     ------
     ValueError
         If shapes do not fit or a log-density is NaN or +inf.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import hpd_coverage
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> law = torch.distributions.Normal(0.0, 1.0)
+    >>> draws, truth = torch.randn(200, 500, generator=rng), torch.randn(500, generator=rng)
+    >>> hpd_coverage(law.log_prob(draws), law.log_prob(truth), seed=0).at(0.5).round(decimals=1)
+    tensor([0.5000], dtype=torch.float64)
     """
     samples, truth = (
         _log_densities("log_prob_samples", log_prob_samples),
@@ -166,6 +186,17 @@ def coverage(
         If an argument is not an array of real numbers (or a distribution).
     ValueError
         If shapes do not fit, a value is not finite, or ``"hpd"`` is asked for without a density.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import coverage
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> v = torch.randn(500, 2, generator=rng)
+    >>> u = v + torch.randn(500, 2, generator=rng)
+    >>> posterior = torch.distributions.Independent(torch.distributions.Normal(v, 1.0), 1)
+    >>> coverage(posterior, u, region="hpd", num_samples=200, seed=0).at(0.9).round(decimals=1)
+    tensor([0.9000], dtype=torch.float64)
     """
     if region not in ("hpd", "central"):
         raise ValueError(f"region must be 'hpd' or 'central', got {region!r}")

@@ -62,6 +62,16 @@ def fit_f_gaussian(
     -----
     ProbclWarning
         If the μ and σ are those of "kl" for want of a maximum for f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import fit_f_gaussian
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> u = torch.randn(500, 3, generator=rng)
+    >>> alignment = fit_f_gaussian(u, u + torch.randn(500, 3, generator=rng))
+    >>> alignment(u, u).shape, type(alignment).__name__
+    (torch.Size([500, 500]), 'FGaussian')
     """
     divergence = as_divergence(divergence)
     u, v = require_embeddings("u", u), require_embeddings("v", v)

@@ -39,6 +39,17 @@ class FMutualInformation(MeanOfTerms):
     terms
         What each pair contributes: its own critic, less its share of the unmatched pairs it takes part in, shape (n,).
         Their mean is the value, and they are its Hoeffding projections.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import f_mutual_information
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> u = torch.randn(500, 3, generator=rng)
+    >>> bound = f_mutual_information(u, u + torch.randn(500, 3, generator=rng), "kl")
+    >>> low, high = bound.interval(confidence=0.95)
+    >>> 0 < low < bound.value < high
+    True
     """
 
     divergence: Divergence
@@ -143,6 +154,16 @@ def f_mutual_information_of_scores(
         If a batch has not as many u as v, or a single pair, or there is none; if a term is infinite or undefined.
     TypeError
         If they are not `Scores`.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.diagnostics import f_mutual_information_of_scores
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> u = torch.randn(500, 3, generator=rng)
+    >>> scores = pcl.Scores(u, u + torch.randn(500, 3, generator=rng), alignment=pcl.FGaussian(mu=2.0))
+    >>> f_mutual_information_of_scores(scores, "js").value > 0
+    True
     """
     batches, divergence = [scores] if isinstance(scores, Scores) else list(scores), as_divergence(divergence)
     if not batches:

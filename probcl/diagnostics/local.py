@@ -39,6 +39,16 @@ class LocalCoverage:
         Coverage in each bin and its 95% Clopper-Pearson limits, shape (bins,).
     p_value
         Of the hypothesis that the coverage is `level` in every bin: χ² with as many degrees of freedom as bins.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import local_coverage
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> credibility, v = torch.rand(1000, generator=rng), torch.rand(1000, generator=rng)
+    >>> local = local_coverage(credibility, v, level=0.9, bins=4)
+    >>> local.coverage.shape, local.counts, local.p_value > 0.01
+    (torch.Size([4]), tensor([250, 250, 250, 250]), True)
     """
 
     level: float
@@ -98,6 +108,16 @@ def local_coverage(
     ValueError
         If shapes do not fit, values are outside [0, 1], `level` is not between 0 and 1, or there is more than one
         component and none was chosen.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import coverage, local_coverage
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> v = torch.rand(2000, generator=rng)
+    >>> u, draws = (0.5 + v) * torch.randn(2000, generator=rng), torch.randn(200, 2000, generator=rng)  # blind to v
+    >>> local_coverage(coverage(draws, u, region="central", seed=0), v, level=0.9, bins=3).coverage.round(decimals=1)
+    tensor([1.0000, 0.9000, 0.8000], dtype=torch.float64)
     """
     values, w = _one_component(calibration, component), as_real("covariate", covariate).contiguous()
     if w.shape != values.shape:

@@ -22,6 +22,14 @@ class LinearPotentials(Alignment):
         The alignment.
     width
         Of the embeddings.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> alignment = pcl.diagnostics.LinearPotentials(pcl.Cosine(), width=2)
+    >>> alignment(torch.eye(2), torch.eye(2)).detach()  # the weights start at zero
+    tensor([[1., 0.],
+            [0., 1.]])
     """
 
     def __init__(self, base: Alignment, width: int) -> None:

@@ -27,6 +27,15 @@ class Score:
         Of the score.
     values
         In the units of u, shape ``(B, *event_shape)`` or (B,). A fair score may be below zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import crps
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> score = crps(torch.randn(100, 500, 2, generator=rng), torch.randn(500, 2, generator=rng))
+    >>> score.values.shape, score.mean.round(decimals=1), score.standard_error.shape
+    (torch.Size([500, 2]), tensor([0.6000, 0.6000], dtype=torch.float64), torch.Size([2]))
     """
 
     name: str
@@ -101,6 +110,14 @@ def crps(
         If an argument is not an array of real numbers (or a distribution).
     ValueError
         If shapes do not fit, a value is not finite, or a single draw is to be scored fairly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import crps
+    >>> draws, truth = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0])  # two draws for one pair
+    >>> crps(draws, truth).values, crps(draws, truth, fair=True).values
+    (tensor([0.2500], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
     u, samples = _arguments(posterior, truth, fair, num_samples, seed)
     count = len(samples)
@@ -142,6 +159,14 @@ def energy_score(
     ------
     TypeError, ValueError
         As `crps` does.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import energy_score
+    >>> draws, truth = torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]), torch.zeros(1, 2)
+    >>> energy_score(draws, truth).values  # (0 + 5) / 2 − (5 + 5) / 8
+    tensor([1.2500], dtype=torch.float64)
     """
     u, samples = _arguments(posterior, truth, fair, num_samples, seed)
     count = len(samples)

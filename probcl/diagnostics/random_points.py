@@ -27,6 +27,17 @@ class TARP(Coverage):
     ----------
     levels, lower, upper
         95% bootstrap limits of the expected coverage at these levels, each of shape (L,).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import tarp
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> result = tarp(torch.randn(100, 500, 2, generator=rng), torch.randn(500, 2, generator=rng), seed=0)
+    >>> result.levels.shape == result.lower.shape == result.upper.shape
+    True
+    >>> result.excess.abs() < 0.05
+    tensor([True])
     """
 
     levels: Float[Tensor, " L"]
@@ -90,6 +101,17 @@ def tarp(
     ------
     TypeError, ValueError
         As `coverage` does.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import tarp
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> truth, draws = torch.randn(500, 2, generator=rng), torch.randn(100, 500, 2, generator=rng)
+    >>> for width in (1.0, 0.5):
+    ...     print(width, bool(tarp(width * draws, truth, seed=0).p_value > 0.01))
+    1.0 True
+    0.5 False
     """
     u = as_truth(truth)
     require_count("num_bootstrap", num_bootstrap, 2)

@@ -25,6 +25,16 @@ class Recall:
         Whether a relevant item is among the first k, for each query and k = 1 … K, shape (B, K).
     chance
         Recall at k of a list in random order, shape (K,).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.diagnostics import recall
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> library = pcl.retrieval.Library(model, u=torch.tensor([[0.0], [1.0], [2.0], [3.0]]))
+    >>> result = recall(library, torch.tensor([[0.1], [1.9], [2.1], [2.9]]), max_k=2)
+    >>> result.values, result.at(2), result.chance
+    (tensor([0.7500, 1.0000], dtype=torch.float64), 1.0, tensor([0.2500, 0.5000], dtype=torch.float64))
     """
 
     found: Bool[Tensor, "B K"]
@@ -84,6 +94,15 @@ def recall(
     ------
     TypeError, ValueError
         As `recall_at_k` does.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.diagnostics import recall
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> library = pcl.retrieval.Library(model, u=torch.tensor([[0.0], [1.0], [2.0], [3.0]]))
+    >>> recall(library, torch.tensor([[0.1], [1.9], [2.1], [2.9]]), max_k=3).values
+    tensor([0.7500, 1.0000, 1.0000], dtype=torch.float64)
     """
     if not isinstance(library, Library):
         raise TypeError(f"library must be a probcl.retrieval.Library, got {describe(library)}")
@@ -130,6 +149,15 @@ def recall_at_k(
         If `library` is not a `Library`.
     ValueError
         If only one of the labels is given or one has another shape, if there are none and B ≠ N, or `k` exceeds N.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.diagnostics import recall_at_k
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> library = pcl.retrieval.Library(model, u=torch.tensor([[0.0], [1.0], [2.0], [3.0]]))
+    >>> recall_at_k(library, torch.tensor([[0.1], [1.9], [2.1], [2.9]]), k=1)
+    0.75
     """
     return recall(library, queries, k, query_labels=query_labels, item_labels=item_labels).at(k)
 

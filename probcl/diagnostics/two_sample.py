@@ -38,6 +38,15 @@ class C2ST:
     probability_x, probability_y
         For each point of x and of y, the probability of being from y that a classifier gives it which has not seen it,
         shape (n,).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import c2st
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> result = c2st(torch.randn(200, 2, generator=rng), 3 + torch.randn(200, 2, generator=rng), seed=0)
+    >>> result.accuracy > 0.9, result.p_value < 0.01, result.probability_x.shape
+    (True, True, torch.Size([200]))
     """
 
     probability_x: Float[Tensor, " n"]
@@ -110,6 +119,15 @@ def c2st(
         If x or y is not an array of real numbers.
     ValueError
         If they have different shapes, a value is not finite, or there are fewer points than folds.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import c2st
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> x, y = torch.randn(200, 2, generator=rng), torch.randn(200, 2, generator=rng)
+    >>> c2st(x, y, seed=0).p_value > 0.01, c2st(x, y + 1, seed=0).p_value > 0.01
+    (True, False)
     """
     first, second = as_real("x", x), as_real("y", y)
     if first.ndim == 0 or first.shape != second.shape:

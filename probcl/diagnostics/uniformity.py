@@ -29,6 +29,16 @@ class Uniformity:
     ----------
     values
         Shape (B, D); independent along the first axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.diagnostics import Uniformity
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> Uniformity(torch.rand(500, 2, generator=rng, dtype=torch.float64)).p_value > 0.01
+    True
+    >>> Uniformity(torch.rand(500, 2, generator=rng, dtype=torch.float64) ** 2).p_value > 0.01
+    False
     """
 
     values: Float[Tensor, "B D"]

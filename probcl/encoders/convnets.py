@@ -22,6 +22,13 @@ class LeNet(nn.Module):
     in_channels, image_size
         Shape of an image, (in_channels, image_size, image_size). Images smaller than 16 pixels keep their size in the
         second convolution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import LeNet
+    >>> LeNet(out_features=16)(torch.zeros(8, 1, 28, 28)).shape
+    torch.Size([8, 16])
     """
 
     def __init__(self, out_features: int = 10, in_channels: int = 1, image_size: int = 28) -> None:
@@ -49,7 +56,8 @@ class LeNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings
 
 
 class _ResidualBlock(nn.Module):
@@ -67,7 +75,8 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out h w"]:
         residual = self.conv1(relu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(relu(self.norm2(residual)))
+        features: Tensor = self.shortcut(x) + self.conv2(relu(self.norm2(residual)))
+        return features
 
 
 @register
@@ -87,6 +96,14 @@ class ResidualConvNet(nn.Module):
         Channels of the first stage; each later stage doubles them and halves the image.
     stages
         How many stages, of one residual block each.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import ResidualConvNet
+    >>> encoder = ResidualConvNet(out_features=16, in_channels=3, width=8)
+    >>> encoder(torch.zeros(2, 3, 32, 32)).shape, encoder(torch.zeros(2, 3, 20, 28)).shape
+    (torch.Size([2, 16]), torch.Size([2, 16]))
     """
 
     def __init__(self, out_features: int, in_channels: int = 1, width: int = 32, stages: int = 3) -> None:
@@ -111,7 +128,8 @@ class ResidualConvNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings
 
 
 def _norm(channels: int) -> nn.GroupNorm:

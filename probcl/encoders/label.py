@@ -26,6 +26,16 @@ class Label(nn.Module):
         On use, if labels are not integers.
     ValueError
         On use, if a label is outside 0 … K−1, or the labels are not a vector.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import Label
+    >>> Label(3)(torch.tensor([0, 2]))
+    tensor([[1., 0., 0.],
+            [0., 0., 1.]])
+    >>> Label(1000, out_features=16)(torch.tensor([0, 999])).shape
+    torch.Size([2, 16])
     """
 
     _like: Tensor
@@ -49,5 +59,6 @@ class Label(nn.Module):
             found = f"values from {int(labels.min())} to {int(labels.max())}"
             raise ValueError(f"labels must lie in 0 … {self.n_classes - 1}, got {found}")
         if self.embedding is not None:
-            return self.embedding(labels.long())
+            embeddings: Tensor = self.embedding(labels.long())
+            return embeddings
         return one_hot(labels.long(), self.n_classes).to(self._like)

@@ -51,6 +51,16 @@ class TrajectoryTransformer(nn.Module):
     no sample (whose features may be anything). A trajectory without samples counts as none; an item may have no
     trajectory. Output has shape (n, out_features). `ValueError` for other shapes, or a presence that is neither 0 nor
     1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import TrajectoryTransformer
+    >>> encoder = TrajectoryTransformer(in_features=3, out_features=16, width=32, depth=1)
+    >>> v = torch.zeros(2, 5, 10, 3 + 1)  # 2 items of 5 trajectories of 10 samples: time, place, presence
+    >>> v[0, :3, :, -1] = 1  # of the first item 3 trajectories are there, of the second none
+    >>> encoder(v).shape
+    torch.Size([2, 16])
     """
 
     def __init__(
@@ -93,7 +103,8 @@ class TrajectoryTransformer(nn.Module):
         tokens = _through(self.blocks, tokens, present)
         pooled = _mean(tokens, present) if self.pool == "mean" else _last(tokens, present)
         tracks, tracked = pooled.unflatten(0, v.shape[:2]), present.any(1).unflatten(0, v.shape[:2])
-        return self.head(self.norm(_mean(_through(self.set_blocks, tracks, tracked), tracked)))
+        embeddings: Tensor = self.head(self.norm(_mean(_through(self.set_blocks, tracks, tracked), tracked)))
+        return embeddings
 
 
 class _Block(nn.Module):
@@ -114,7 +125,8 @@ class _Block(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.mix(attended.transpose(1, 2).flatten(2))
-        return x + self.perceptron(self.norm2(x))
+        mixed: Tensor = x + self.perceptron(self.norm2(x))
+        return mixed
 
 
 def _through(

@@ -14,7 +14,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "si
 
 @register
 class Identity(nn.Identity):
-    """The embedding is the data: for vectors that need no encoder."""
+    """The embedding is the data: for vectors that need no encoder.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import Identity
+    >>> Identity()(torch.tensor([[1.0, 2.0]]))
+    tensor([[1., 2.]])
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,6 +38,14 @@ class Linear(nn.Linear):
         Widths of the input and of the embedding.
     bias
         Whether to add a learned constant.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import Linear
+    >>> encoder = Linear(5, 2)
+    >>> encoder(torch.ones(4, 5)).shape, encoder.bias is None
+    (torch.Size([4, 2]), True)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
@@ -48,6 +64,13 @@ class MLP(nn.Module):
         Widths of the hidden layers.
     activation
         ``"relu"``, ``"gelu"``, ``"silu"`` or ``"tanh"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.encoders import MLP
+    >>> MLP(in_features=12, out_features=2, hidden=(64, 64))(torch.ones(8, 3, 4)).shape
+    torch.Size([8, 2])
     """
 
     def __init__(
@@ -70,4 +93,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        return self.layers(x)
+        embeddings: Tensor = self.layers(x)
+        return embeddings

@@ -50,6 +50,15 @@ class CanonicalPairs:
         Singular vectors as columns; the sign of a pair is arbitrary.
     whitener_u, whitener_v
         The symmetric C_uu^{-1/2} and C_vv^{-1/2}.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> C = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    >>> pairs = gaussian.canonical_correlations(C, n_u=1)
+    >>> pairs.correlations, round(pairs.mutual_information, 4)
+    (tensor([0.6000], dtype=torch.float64), 0.2231)
     """
 
     correlations: Float[Tensor, " k"]
@@ -113,6 +122,16 @@ def canonical_correlations(C: Float[Tensor, "n n"], n_u: int) -> CanonicalPairs:
     References
     ----------
     Hotelling, *Relations between two sets of variates*, Biometrika 28 (1936).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> C = torch.eye(4, dtype=torch.float64)
+    >>> C[0, 2] = C[2, 0] = 0.8  # u₁ with v₁
+    >>> C[1, 3] = C[3, 1] = 0.3  # u₂ with v₂
+    >>> gaussian.canonical_correlations(C, n_u=2).correlations
+    tensor([0.8000, 0.3000], dtype=torch.float64)
     """
     whitening = whiten(C, n_u)
     U, correlations, Vt = torch.linalg.svd(whitening.R, full_matrices=False)
@@ -135,6 +154,15 @@ def canonical_correlations_from_data(u: Float[Tensor, "N n_u"], v: Float[Tensor,
     ValueError
         If they are not finite matrices, differ in their number of rows, have too few, or have linearly
         dependent columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> normal = torch.randn(5000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> u, v = normal[:, :2], 0.8 * normal[:, :1] + 0.6 * normal[:, 2:]
+    >>> gaussian.canonical_correlations_from_data(u, v).correlations.round(decimals=2)  # of u₁ with v it is 0.8
+    tensor([0.8000], dtype=torch.float64)
     """
     u, v = float64_array("u", u), float64_array("v", v)
     if len(u) != len(v):
@@ -145,7 +173,16 @@ def canonical_correlations_from_data(u: Float[Tensor, "N n_u"], v: Float[Tensor,
 
 
 def mutual_information(C: Float[Tensor, "n n"], n_u: int) -> float:
-    """Return I(u; v) = −½ Σ log(1 − σ²) in nats; arguments and errors as `canonical_correlations`."""
+    """Return I(u; v) = −½ Σ log(1 − σ²) in nats; arguments and errors as `canonical_correlations`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> C = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    >>> round(gaussian.mutual_information(C, n_u=1), 4)  # −½ log(1 − 0.6²)
+    0.2231
+    """
     return canonical_correlations(C, n_u).mutual_information
 
 

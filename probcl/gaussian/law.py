@@ -27,6 +27,15 @@ class TiltedGaussian:
         The score in whitened coordinates, ``Ã = C_uu^{1/2} A C_vv^{1/2}``, ``B̃ = C_uu^{1/2} B C_uu^{1/2}``
         and ``C̃ = C_vv^{1/2} C_ C_vv^{1/2}``. Compare fits here: in the entries of A the problem is as
         ill-conditioned as C_uu and C_vv are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> C = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    >>> law = gaussian.optimum(C, n_u=1, alignment="potentials").law
+    >>> law.mean_map_u_given_v, law.cov_u_given_v  # the truth, 0.6 and 1 − 0.6²
+    (tensor([[0.6000]], dtype=torch.float64), tensor([[0.6400]], dtype=torch.float64))
     """
 
     whitening: Whitening
@@ -83,7 +92,8 @@ class TiltedGaussian:
         """Covariance of ν, in the order (u, v)."""
         inverse = _inverse("the joint tilt ν: its precision", self.whitened_precision)
         root = torch.block_diag(self.whitening.root_u, self.whitening.root_v)
-        return root @ inverse @ root
+        covariance: Tensor = root @ inverse @ root
+        return covariance
 
     @property
     def cov_u(self) -> Float[Tensor, "n_u n_u"]:
@@ -128,6 +138,15 @@ def learned_law(
         If an array is not a floating-point tensor or `n_u` not an integer.
     ValueError
         If `C` is not a positive definite covariance, or an array has the wrong shape or is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import gaussian
+    >>> C = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    >>> law = gaussian.learned_law(C, n_u=1, A=torch.tensor([[0.6]], dtype=torch.float64))  # s = 0.6 uv
+    >>> law.mean_map_u_given_v, law.cov_u_given_v, law.normalisable
+    (tensor([[0.6000]], dtype=torch.float64), tensor([[1.]], dtype=torch.float64), True)
     """
     whitening = whiten(C, n_u)
     n_v = len(C) - n_u

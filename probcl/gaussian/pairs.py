@@ -28,6 +28,14 @@ class PairOptimum:
         −½(gu − hv)² = gh uv − ½g²u² − ½h²v².
     gain
         Nats by which the pair lowers the loss at ½(λ_u + λ_v) = 1; at most its mutual information.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.gaussian import pair_optimum
+    >>> pair = pair_optimum(torch.tensor([0.6], dtype=torch.float64), "inner", "conditional")
+    >>> pair.a, pair.slope_u_given_v, pair.var_u_given_v
+    (tensor([0.6000], dtype=torch.float64), tensor([0.6000], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
 
     g: Float[Tensor, " k"]
@@ -151,6 +159,16 @@ def pair_optimum(correlations: Float[Tensor, " k"], alignment: str = "inner", lo
     ------
     ValueError
         If a correlation is outside [0, 1), or the alignment or loss is not one of these.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.gaussian import pair_optimum
+    >>> sigma = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+    >>> pair_optimum(sigma, "inner", "joint").a
+    tensor([0.2770, 0.4684, 0.5884], dtype=torch.float64)
+    >>> pair_optimum(sigma, "l2", "u|v").var_u_given_v  # 1 − σ²
+    tensor([0.9100, 0.6400, 0.1900], dtype=torch.float64)
     """
     optimal = row(alignment, loss)
     sigma = float64_array("correlations", correlations, ndim=1)
@@ -172,6 +190,12 @@ def crossover(loss: str = "joint") -> float:
     ------
     ValueError
         If the loss is neither.
+
+    Examples
+    --------
+    >>> from probcl.gaussian import crossover
+    >>> round(crossover("joint"), 4), round(crossover("conditional"), 4)
+    (0.5966, 0.5185)
     """
     if loss not in ("joint", "conditional"):
         raise ValueError(f"loss must be 'joint' or 'conditional' (only they have a crossover), got {loss!r}")

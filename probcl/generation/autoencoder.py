@@ -54,6 +54,16 @@ class Autoencoder(nn.Module):
     ------
     ValueError
         If sizes are not positive, or `likelihood` is neither of the two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import Autoencoder
+    >>> images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> autoencoder = Autoencoder((1, 8, 8), latent_dim=2, width=4, hidden=16)
+    >>> bounds = autoencoder.fit(images, epochs=2, batch_size=32)
+    >>> autoencoder.posterior(images).mean.shape, len(bounds)
+    (torch.Size([64, 2]), 2)
     """
 
     def __init__(
@@ -82,14 +92,14 @@ class Autoencoder(nn.Module):
     ) -> Independent:
         """Return the guide's law of z for each image, with ``event_shape`` (latent_dim,)."""
         mean, log_variance = self.encoder(images, context).chunk(2, dim=1)
-        return Normal(mean, (log_variance.clamp(*_LOG_VARIANCES) / 2).exp()).to_event(1)
+        return Independent(Normal(mean, (log_variance.clamp(*_LOG_VARIANCES) / 2).exp()), 1)
 
     def law(self, z: Float[Tensor, "n k"], context: Float[Tensor, "n c"] | None = None) -> Independent:
         """Return the law of `observed(images)` given z."""
         natural = self.decoder.natural(z if context is None else torch.cat([z, context], dim=1))
         if self.log_scale is None:
-            return Binomial(self.levels, logits=natural).to_event(3)
-        return Normal(natural, self.log_scale.exp()).to_event(3)
+            return Independent(Binomial(self.levels, logits=natural), 3)
+        return Independent(Normal(natural, self.log_scale.exp()), 3)
 
     def observed(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
         """Return images as the likelihood counts them."""
@@ -129,7 +139,8 @@ class Autoencoder(nn.Module):
     ) -> float:
         """Mean over images of the negative evidence lower bound, in nats, estimated by one z for each."""
         with pyro.get_param_store().scope(), seeded(seed), evaluating(self):
-            return TraceMeanField_ELBO().loss(self.model, self.guide, images, context) / len(images)
+            bound: float = TraceMeanField_ELBO().loss(self.model, self.guide, images, context) / len(images)
+            return bound
 
     def fit(
         self,

@@ -47,6 +47,18 @@ class ImagePrior(DecoderPrior):
     ------
     ValueError
         If the autoencoder has a context, or `latent` is not of its latent dimension.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from probcl.generation import ImagePrior, fit_image_prior
+    >>> prior = fit_image_prior(torch.rand(64, 1, 8, 8), latent_dim=2, width=4, hidden=16, components=3, epochs=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     prior.save(folder)
+    ...     loaded = ImagePrior.load(folder)
+    >>> loaded.decode(torch.zeros(1, 2)).allclose(prior.decode(torch.zeros(1, 2)))
+    True
     """
 
     latent: MixtureSameFamily
@@ -187,7 +199,16 @@ def draw_codes(
     context: Float[Tensor, "n c"] | None = None,
     seed: int | None = 0,
 ) -> Float[Tensor, "N k"]:
-    """Draw z from the guide, `count` times for each image: the aggregate posterior, shape (count · n, k)."""
+    """Draw z from the guide, `count` times for each image: the aggregate posterior, shape (count · n, k).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import Autoencoder, draw_codes
+    >>> autoencoder = Autoencoder((1, 8, 8), latent_dim=2, width=4, hidden=16)
+    >>> draw_codes(autoencoder, torch.rand(64, 1, 8, 8), count=3).shape
+    torch.Size([192, 2])
+    """
     with seeded(seed), evaluating(autoencoder):
         return autoencoder.posterior(images, context).sample((count,)).flatten(0, 1)
 

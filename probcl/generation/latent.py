@@ -33,6 +33,15 @@ def fit_mixture(z: Float[Tensor, "N k"], components: int, seed: int = 0) -> Mixt
         K; no more than N.
     seed
         For the start.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import fit_mixture
+    >>> noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    >>> z = torch.cat([noise - 5, noise + 5])
+    >>> fit_mixture(z, components=2).component_distribution.mean.flatten().sort().values.round()
+    tensor([-5.,  5.])
     """
     from sklearn.mixture import GaussianMixture
 

@@ -30,6 +30,13 @@ class ConvEncoder(nn.Module):
         Width of the MLP's hidden layer.
     context_dim
         Width of the context, which joins the image's features in front of the MLP.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import ConvEncoder
+    >>> ConvEncoder((1, 28, 28), out_features=16)(torch.zeros(8, 1, 28, 28)).shape
+    torch.Size([8, 16])
     """
 
     def __init__(
@@ -50,7 +57,8 @@ class ConvEncoder(nn.Module):
         self, images: Float[Tensor, "n channels height width"], context: Float[Tensor, "n c"] | None = None
     ) -> Float[Tensor, "n out"]:
         """Return vectors of shape (n, out_features)."""
-        return self.head(_joined(self.features(images), context))
+        vectors: Tensor = self.head(_joined(self.features(images), context))
+        return vectors
 
 
 @register
@@ -67,6 +75,13 @@ class ConvDecoder(nn.Module):
         As in `ConvEncoder`.
     bounded
         Whether images lie in [0, 1]; the logistic function then takes them there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.generation import ConvDecoder
+    >>> ConvDecoder(16, (1, 28, 28))(torch.zeros(8, 16)).shape
+    torch.Size([8, 1, 28, 28])
     """
 
     def __init__(
@@ -89,7 +104,8 @@ class ConvDecoder(nn.Module):
 
     def natural(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n channels height width"]:
         """Return images before the logistic function."""
-        return self.layers(z)[..., : self.height, : self.width]
+        images: Tensor = self.layers(z)[..., : self.height, : self.width]
+        return images
 
     def forward(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n channels height width"]:
         """Return images of shape (n, *image_shape)."""

@@ -28,6 +28,17 @@ class Resampled(NamedTuple):
         spread evenly.
     distinct
         How many different values are among the S draws, shape (B,).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(pcl.EmpiricalPrior(torch.tensor([[1.0], [2.0], [3.0]])))
+    >>> drawn = pcl.generation.resample(nu.condition(torch.tensor([[0.0], [9.0]])), 100, seed=0)
+    >>> drawn.values.shape, drawn.indices.shape
+    (torch.Size([100, 2, 1]), torch.Size([100, 2]))
+    >>> drawn.ess, drawn.distinct
+    (tensor([3.0000, 1.0002]), tensor([3, 1]))
     """
 
     values: Shaped[Tensor, "S *batch_and_event"]
@@ -60,6 +71,14 @@ def resample(
         If `conditional` is not an `EmpiricalConditional`, or `num_samples` no integer.
     ValueError
         If `num_samples` is not positive, or both `seed` and `generator` are given.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(pcl.EmpiricalPrior(torch.tensor([[1.0], [2.0], [3.0]])))
+    >>> pcl.generation.resample(nu.condition(torch.tensor([[9.0]])), 4, seed=0).values.flatten()
+    tensor([3., 3., 3., 3.])
     """
     if not isinstance(conditional, EmpiricalConditional):
         raise TypeError(f"conditional must be an EmpiricalConditional, got {type(conditional).__name__}")

@@ -28,6 +28,17 @@ class ScoreTerms:
     The rows may be a part of a larger matrix: row i is then matched with column i + `offset`.
 
     `excluded` is a column for each row, no two the same, whose entry no reduction sees; its score is −∞.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.kernels import DenseKernel, ScoreTerms
+    >>> nothing = dict.fromkeys(["row", "column", "ceiling", "link", "slope", "bias_u", "bias_v"])
+    >>> x, single = torch.eye(2), torch.float32
+    >>> terms = ScoreTerms(x, x, widths=(), parameters=(), temperature=0.5, diagonal=None, precision=single, **nothing)
+    >>> DenseKernel(terms).matrix()
+    tensor([[2., 0.],
+            [0., 2.]])
     """
 
     x: Float[Tensor, "n k"]
@@ -53,6 +64,14 @@ class Kernel(ABC):
 
     Along ``dim=1`` a reduction runs over the columns and returns one value for each row; along ``dim=0`` the other way
     round; ``dim=None`` reduces everything. With ``diagonal=False`` the entries of matched pairs are left out.
+
+    Examples
+    --------
+    >>> from probcl.kernels import KERNELS, Kernel
+    >>> all(issubclass(kernel, Kernel) for kernel in KERNELS.values())
+    True
+    >>> sorted(KERNELS)
+    ['dense', 'tiled', 'triton']
     """
 
     def __init__(self, terms: ScoreTerms) -> None:

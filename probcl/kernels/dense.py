@@ -11,7 +11,14 @@ from probcl.kernels.base import Dim, Elementwise, Kernel
 
 
 class DenseKernel(Kernel):
-    """Store the n × m scores, once, and reduce them: the fastest way while they fit in the cache."""
+    """Store the n × m scores, once, and reduce them: the fastest way while they fit in the cache.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> pcl.Scores(torch.eye(3), torch.eye(3), method="dense").logsumexp(dim=1)
+    tensor([1.5514, 1.5514, 1.5514])
+    """
 
     @cached_property
     def _matrix(self) -> Float[Tensor, "n m"]:

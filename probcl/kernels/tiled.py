@@ -19,6 +19,12 @@ class TiledKernel(Kernel):
 
     First derivatives only. A tile stays in a core's cache, so that what is done to it costs little beside the matrix
     product; rows are shared out among threads (`probcl.kernels.workers`).
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> pcl.Scores(torch.eye(3), torch.eye(3), method="tiled").logsumexp(dim=1)
+    tensor([1.5514, 1.5514, 1.5514])
     """
 
     def __init__(self, terms: ScoreTerms) -> None:
@@ -45,23 +51,28 @@ class TiledKernel(Kernel):
 
     def _margins(self, diagonal: bool) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
         """Log-sum-exp of every row and of every column."""
-        return LogSumExp.apply(self.form, diagonal, *self._inputs(1))
+        margins: tuple[Tensor, Tensor] = LogSumExp.apply(self.form, diagonal, *self._inputs(1))
+        return margins
 
     def _total(self, diagonal: bool) -> Float[Tensor, ""]:
         """Log-sum-exp of everything."""
-        return TotalLogSumExp.apply(self.form, diagonal, *self._inputs(None))
+        total: Tensor = TotalLogSumExp.apply(self.form, diagonal, *self._inputs(None))
+        return total
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         _require_closed(fn)
         if dim is None:
-            return TotalSum.apply(self.form, fn, diagonal, *self._inputs(None))
+            total: Tensor = TotalSum.apply(self.form, fn, diagonal, *self._inputs(None))
+            return total
         ones = self.arguments.x.new_ones(len(self._oriented(dim).y), 1)
         form = self.form if dim == 1 else self.form.transposed()
-        return WeightedSum.apply(form, fn, diagonal, ones, *self._inputs(dim))[:, 0]
+        sums: Tensor = WeightedSum.apply(form, fn, diagonal, ones, *self._inputs(dim))[:, 0]
+        return sums
 
     def weighted_sum(self, weights: Float[Tensor, "length p"], fn: Elementwise, dim: Dim) -> Float[Tensor, "count p"]:
         _require_closed(fn)
-        return WeightedSum.apply(self.form, fn, True, weights, *self._inputs(dim))
+        sums: Tensor = WeightedSum.apply(self.form, fn, True, weights, *self._inputs(dim))
+        return sums
 
     def topk(self, k: int, dim: Dim) -> tuple[Float[Tensor, "count k"], Int[Tensor, "count k"]]:
         with torch.no_grad():

@@ -88,6 +88,14 @@ class TritonKernel(TiledKernel):
         Without Triton.
     ValueError
         If the embeddings are not on a CUDA device.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> device = "cuda" if torch.cuda.is_available() else "cpu"
+    >>> x = torch.eye(3, device=device)
+    >>> pcl.Scores(x, x, method="triton" if device == "cuda" else "tiled").logsumexp(dim=1).cpu()
+    tensor([1.5514, 1.5514, 1.5514])
     """
 
     def __init__(self, terms: ScoreTerms) -> None:
@@ -107,7 +115,8 @@ class TritonKernel(TiledKernel):
 
     def _fused(self, diagonal: bool, both: bool) -> tuple[Tensor, Any]:
         *tensors, _, _ = self.arguments
-        return TritonLogSumExp.apply(self.form, diagonal, self.storage, both, *tensors)
+        sums: tuple[Tensor, Any] = TritonLogSumExp.apply(self.form, diagonal, self.storage, both, *tensors)
+        return sums
 
 
 def can_fuse(u: Float[Tensor, "n d"], linear: bool) -> bool:

@@ -17,6 +17,15 @@ class GaussianKernel:
     ----------
     bandwidth
         b > 0; by default the median distance in each batch. `median_distance` of all data makes it the same in all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.losses import GaussianKernel
+    >>> GaussianKernel(bandwidth=1.0)(torch.tensor([0.0, 1.0, 2.0]))
+    tensor([[1.0000, 0.6065, 0.1353],
+            [0.6065, 1.0000, 0.6065],
+            [0.1353, 0.6065, 1.0000]])
     """
 
     bandwidth: float | None = None
@@ -38,6 +47,15 @@ class LaplaceKernel:
     ----------
     bandwidth
         b > 0; by default the median distance in each batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.losses import LaplaceKernel
+    >>> LaplaceKernel(bandwidth=1.0)(torch.tensor([0.0, 1.0, 2.0]))
+    tensor([[1.0000, 0.3679, 0.1353],
+            [0.3679, 1.0000, 0.3679],
+            [0.1353, 0.3679, 1.0000]])
     """
 
     bandwidth: float | None = None
@@ -58,19 +76,36 @@ class EnergyKernel:
     Half of that MMD², between a law and a point, is the energy score; in one dimension the CRPS. m is the mean of the
     batch and c the mean of |x − m|: without it the product of two such kernels would be blind to the marginals. It has
     no bandwidth.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.losses import EnergyKernel
+    >>> k = EnergyKernel()(torch.tensor([0.0, 1.0, 2.0]))
+    >>> k.diagonal() + k.diagonal()[0] - 2 * k[0]  # twice the distances from the first point
+    tensor([0., 2., 4.])
     """
 
     def __call__(self, x: Shaped[Tensor, "n *event"]) -> Float[Tensor, "n n"]:
         """Return k(x_i, x_j)."""
         flat = _flat(x)
         norms = (flat - flat.mean(0)).norm(dim=1)
-        return norms[:, None] + norms - _distances(x) + norms.mean()
+        distances: Tensor = norms[:, None] + norms - _distances(x) + norms.mean()
+        return distances
 
 
 def median_distance(x: Shaped[Tensor, "n *event"]) -> float:
     """Return the median of |x_i − x_j| over i ≠ j, the usual bandwidth; one if most of the points are the same.
 
     Takes n² memory: a few thousand points are plenty.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.losses import GaussianKernel, median_distance
+    >>> x = torch.tensor([0.0, 1.0, 3.0])
+    >>> GaussianKernel(bandwidth=median_distance(x))
+    GaussianKernel(bandwidth=2.0)
     """
     return _bandwidth(None, _distances(x))
 

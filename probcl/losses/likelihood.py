@@ -76,6 +76,14 @@ class JointLoss(Loss):
     ----------
     diagonal
         Whether the matched pairs are among the n × n pairs in the logarithm.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import ConditionalLoss, JointLoss, Scores
+    >>> scores = Scores(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [1.0], [2.0]]))
+    >>> JointLoss()(scores), ConditionalLoss()(scores)  # never below the other
+    (tensor(1.0677), tensor(0.2087))
     """
 
     def __init__(self, *, diagonal: bool = True) -> None:

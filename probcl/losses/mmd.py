@@ -113,6 +113,16 @@ class ConditionalMMDLoss(MMDLoss):
     ------
     ValueError
         On use without the pairs: see `MMDLoss.grams_of`.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> u = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> loss = pcl.ConditionalMMDLoss(kernel_u=pcl.losses.EnergyKernel())
+    >>> for temperature in (1.0, 0.1):
+    ...     print(round(float(loss.given(u, u)(pcl.Scores(u, u, alignment=pcl.L2(), temperature=temperature))), 4))
+    -0.6282
+    -0.75
     """
 
     def __init__(
@@ -156,6 +166,19 @@ class JointMMDLoss(MMDLoss):
 
     Stores n × n matrices, and takes O(n³) operations for a batch of n pairs, whatever the method of the scores, and on
     every rank.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> u = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> loss, k = pcl.JointMMDLoss(), pcl.losses.GaussianKernel()
+    >>> value = loss.given(u, u)(pcl.Scores(u, u, alignment=pcl.L2(), temperature=0.1))
+    >>> round(float(value + (k(u) * k(u)).mean()), 4)  # the squared discrepancy, 0 where all is matched
+    0.0
+    >>> loss(pcl.Scores(u, u))
+    Traceback (most recent call last):
+        ...
+    ValueError: JointMMDLoss needs the pairs themselves: loss.given(u, v)(scores)
     """
 
     @property

@@ -59,6 +59,14 @@ class RINCELoss(Loss):
     ProbclWarning
         On use, if (λn)^q > 2. The loss of n equal scores is ((λn)^q − 1) e^{qs}/q + const, which all scores lower by
         falling together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Cosine, RINCELoss, Scores
+    >>> scores = Scores(torch.eye(3), torch.eye(3), alignment=Cosine(), temperature=0.5)
+    >>> RINCELoss(q=0.0)(scores), RINCELoss(q=1.0)(scores)
+    (tensor(-0.8591), tensor(-4.2594))
     """
 
     def __init__(

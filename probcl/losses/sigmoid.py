@@ -30,6 +30,14 @@ class SigmoidLoss(Loss):
         the untrained score zero right on average.
     learnable
         Whether b is learned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Cosine, Scores, SigmoidLoss
+    >>> scores = Scores(torch.eye(3), torch.eye(3), alignment=Cosine(), temperature=0.1)
+    >>> SigmoidLoss(bias=-5.0, learnable=False)(scores)
+    tensor(0.0201)
     """
 
     def __init__(self, bias: float = -10.0, learnable: bool = True) -> None:

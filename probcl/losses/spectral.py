@@ -24,6 +24,13 @@ class SpectralLoss(Loss):
     ----------
     diagonal
         Whether the matched pairs count among those that do not match.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl import Scores, SpectralLoss
+    >>> SpectralLoss()(Scores(torch.eye(3), torch.eye(3)))  # −2 · 1 + 0
+    tensor(-2.)
     """
 
     def __init__(self, *, diagonal: bool = False) -> None:

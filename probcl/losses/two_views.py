@@ -57,6 +57,7 @@ class TwoViewLoss(Loss):
         require_pairs(scores)
         if scores.bias_u is not None or scores.bias_v is not None or scores.exclude is not None:
             raise ValueError("scores of two views must have no biases and exclude nothing")
-        return self.loss(
+        value: Tensor = self.loss(
             views(scores.u, scores.v, scores.alignment, scores.temperature, scores.method, group=scores.group)
         )
+        return value

@@ -25,6 +25,23 @@ class Prior(ABC):
         The law of z, without batch axes.
     event_shape
         Shape of one u.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.priors import Prior
+    >>> class Circle(Prior):
+    ...     def __init__(self):
+    ...         self.latent = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), 1.0), 1)
+    ...         self.event_shape = torch.Size([2])
+    ...
+    ...     def decode(self, z):
+    ...         return z / z.norm(dim=-1, keepdim=True)
+    ...
+    ...     def log_prob(self, u):
+    ...         raise NotImplementedError("a circle has no density in the plane")
+    >>> Circle().sample((100,)).norm(dim=1).allclose(torch.ones(100))
+    True
     """
 
     latent: TorchDistribution
@@ -63,6 +80,13 @@ def as_prior(prior: object) -> "Prior | EmpiricalPrior":
     ------
     TypeError
         If `prior` is neither.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.priors import as_prior
+    >>> as_prior(torch.distributions.Normal(torch.zeros(3), 1.0)).event_shape
+    torch.Size([3])
     """
     from probcl.priors.distribution import DistributionPrior
     from probcl.priors.empirical import EmpiricalPrior

@@ -29,6 +29,14 @@ class DecoderPrior(Prior):
         If `decoder` is not a module.
     ValueError
         If it does not map a batch to a batch, or `latent` is not a prior.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> decoder = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    >>> prior = pcl.DecoderPrior(decoder, torch.distributions.Normal(torch.zeros(2), 1.0))
+    >>> prior.sample((100,)).shape
+    torch.Size([100, 5])
     """
 
     def __init__(self, decoder: nn.Module, latent: Distribution) -> None:
@@ -49,7 +57,8 @@ class DecoderPrior(Prior):
         with frozen(self.decoder):
             # Samplers that follow gradients work in float64.
             decoded = self.decoder(z.to(self._dtype).reshape(-1, *self.latent.event_shape))
-        return decoded.reshape(*batch, *self.event_shape)
+        out: Tensor = decoded.reshape(*batch, *self.event_shape)
+        return out
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         raise NotImplementedError("the law of a decoder's output has no density that is known; use log_ratio")

@@ -31,6 +31,16 @@ class DistributionPrior(Prior):
     ------
     ValueError
         If the distribution has more than one batch axis, has one in front of events, or is discrete.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.priors import DistributionPrior
+    >>> prior = DistributionPrior(torch.distributions.Uniform(torch.zeros(3), torch.ones(3)))
+    >>> prior.log_prob(torch.tensor([[0.1, 0.5, 0.9]]))
+    tensor([0.])
+    >>> prior.sample((100,)).shape
+    torch.Size([100, 3])
     """
 
     def __init__(self, distribution: Distribution) -> None:
@@ -61,7 +71,18 @@ class DistributionPrior(Prior):
 
 
 def as_gaussian(prior: object) -> GaussianPrior | None:
-    """Return a prior as a `GaussianPrior` if it is a normal law of u, independent components included; None if not."""
+    """Return a prior as a `GaussianPrior` if it is a normal law of u, independent components included; None if not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probcl.priors import as_gaussian, as_prior
+    >>> as_gaussian(as_prior(torch.distributions.Normal(torch.zeros(2), torch.tensor([1.0, 2.0])))).covariance
+    tensor([[1., 0.],
+            [0., 4.]])
+    >>> as_gaussian(as_prior(torch.distributions.Gamma(torch.ones(2), 1.0))) is None
+    True
+    """
     if isinstance(prior, GaussianPrior):
         return prior
     if not isinstance(prior, DistributionPrior):

@@ -26,6 +26,13 @@ class EmpiricalPrior:
         If `values` is not a tensor.
     ValueError
         If the bank is empty or not finite, or the weights are negative, not finite, all zero, or of another length.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> bank = torch.tensor([[0.0, 1.0], [2.0, 3.0], [0.0, 1.0]])
+    >>> pcl.EmpiricalPrior(bank).distinct().log_weights.exp()
+    tensor([0.6667, 0.3333], dtype=torch.float64)
     """
 
     def __init__(self, values: Shaped[Tensor, "N *event"], weights: Float[Tensor, " N"] | None = None) -> None:

@@ -34,6 +34,16 @@ class GaussianPrior(Prior):
         If an argument is not a floating-point tensor.
     ValueError
         If an argument is not finite or of the wrong shape, or the covariance is not symmetric positive definite.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> prior = pcl.GaussianPrior(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+    >>> prior.log_prob(torch.zeros(1, 2))
+    tensor([-2.3872])
+    >>> maps = torch.randn(50, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    >>> pcl.GaussianPrior.fit(maps, rank=10).scale.shape  # ten EOFs of maps of u and v
+    torch.Size([72, 10])
     """
 
     def __init__(self, mean: Float[Tensor, "*event"], covariance: Float[Tensor, "n n"]) -> None:
@@ -106,7 +116,8 @@ class GaussianPrior(Prior):
     @cached_property
     def whitener(self) -> Float[Tensor, "k n"]:
         """Pseudo-inverse of `scale`."""
-        return torch.linalg.pinv(self.scale)
+        inverse: Tensor = torch.linalg.pinv(self.scale)
+        return inverse
 
     def decode(self, z: Float[Tensor, "*batch k"]) -> Float[Tensor, "*out"]:
         # Samplers that follow gradients work in float64.
@@ -117,7 +128,8 @@ class GaussianPrior(Prior):
         return self._deviation(u) @ self.whitener.mT
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        return self.density.log_prob(self._deviation(u))
+        density: Tensor = self.density.log_prob(self._deviation(u))
+        return density
 
     def _deviation(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch n"]:
         return (u - self.mean).reshape(*u.shape[: u.ndim - len(self.event_shape)], -1)

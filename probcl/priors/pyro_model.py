@@ -41,6 +41,18 @@ class ModelPrior(Prior):
     ValueError
         If there is no such site, the model has observed or discrete sites, or subsamples, or none of its sites are
         latent, or several draws at once are not what they are one by one.
+
+    Examples
+    --------
+    >>> import pyro, torch, probcl as pcl
+    >>> from pyro.distributions import HalfNormal, Normal
+    >>> def model():
+    ...     scale = pyro.sample("scale", HalfNormal(1.0))
+    ...     with pyro.plate("components", 3):
+    ...         return pyro.sample("u", Normal(0.0, scale))
+    >>> prior = pcl.ModelPrior(model, site="u")
+    >>> prior.sample((100,)).shape, prior.latent.event_shape  # z is the scale and u
+    (torch.Size([100, 3]), torch.Size([4]))
     """
 
     def __init__(self, model: Callable[[], Any], site: str) -> None:
@@ -82,7 +94,8 @@ class ModelPrior(Prior):
                 f"the model must be vectorised: {self.site!r} has shape {tuple(value.shape)} for {len(flat)} draws of "
                 f"{tuple(self.event_shape)} at once"
             )
-        return value.reshape(*z.shape[:-1], *self.event_shape)
+        decoded: Tensor = value.reshape(*z.shape[:-1], *self.event_shape)
+        return decoded
 
     def log_prob(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
         if not self._is_all:
@@ -159,7 +172,8 @@ class _ModelLatent(TorchDistribution):
     def _site_density(self, node: dict[str, Any], count: int) -> Float[Tensor, " n"]:
         density = node["fn"].log_prob(node["value"])
         # Sites outside of the model's plates keep axes of length one there.
-        return density.expand(count, *density.shape[1:]).reshape(count, -1).sum(1)
+        densities: Tensor = density.expand(count, *density.shape[1:]).reshape(count, -1).sum(1)
+        return densities
 
     def _split(self, z: Float[Tensor, "n k"]) -> dict[str, Tensor]:
         """Return the unconstrained value of each site, with axes of length one for the plates it is not in."""
@@ -209,7 +223,8 @@ def _nodes(model: Callable[[], Any]) -> Nodes:
 
 
 def _is_deterministic(node: dict[str, Any]) -> bool:
-    return node["infer"].get("_deterministic", False)
+    deterministic: bool = node["infer"].get("_deterministic", False)
+    return deterministic
 
 
 def _latent_site(name: str, node: dict[str, Any]) -> _Site:

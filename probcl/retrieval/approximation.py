@@ -38,6 +38,19 @@ class Approximation:
         H and J, shape (B, k + t); −1 for items that an index did not find.
     log_weights
         Logarithms of their terms in Ẑ, shape (B, k + t); −inf for those in J that are in H.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.retrieval import Library
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2(), temperature=0.1)
+    >>> library = Library(model, u=torch.linspace(-3, 3, 1001)[:, None])
+    >>> query = torch.tensor([[0.5]])
+    >>> approximation = library.approximate(query, k=200, tail=100, generator=torch.Generator().manual_seed(0))
+    >>> approximation.ids.shape
+    torch.Size([1, 300])
+    >>> approximation.sample(5).shape
+    torch.Size([5, 1])
     """
 
     log_normalizer: Float[Tensor, " B"]

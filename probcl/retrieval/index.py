@@ -56,6 +56,16 @@ class Index:
     -----
     Scores become distances in a space of one or two more dimensions, for biases and norms. The cells are learnt from a
     sample with a fixed seed. faiss uses all cores; ``faiss.omp_set_num_threads`` changes that, for the whole process.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.retrieval import Index, Library
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), alignment=pcl.L2())
+    >>> library = Library(model, u=torch.linspace(-3, 3, 1001)[:, None])
+    >>> index = Index(library, kind="hnsw")  # needs pip install probcl[faiss]
+    >>> index.topk(torch.tensor([[0.6]]), k=1).indices
+    tensor([[600]])
     """
 
     def __init__(
@@ -93,7 +103,7 @@ class Index:
 
     def _cells(self, nlist: int | None) -> int:
         if nlist is None:
-            return max(1, min(round(4 * len(self) ** 0.5), len(self) // _TRAINING_ITEMS))
+            return max(1, min(round(4 * math.sqrt(len(self))), len(self) // _TRAINING_ITEMS))
         if require_count("nlist", nlist) > len(self):
             raise ValueError(f"nlist must be at most the {len(self)} items of the index, got {nlist}")
         return nlist

@@ -31,6 +31,15 @@ class AutoSampler(Sampler):
         The stages.
     max_nuts_conditions
         NUTS is tried for no more conditions than this: it is the slowest stage, and needs the score's gradient.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=pcl.samplers.AutoSampler())
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0], [0.0, 0.0]])).draw(500, seed=0)
+    >>> draws.method, draws.trusted
+    ('importance resampling', tensor([True, True]))
     """
 
     advice = "No sampler passed its own diagnostics: see TemperedSMC(num_particles=...) and Draws.reason"

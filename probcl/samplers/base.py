@@ -33,7 +33,14 @@ _CONDITIONS_NAMED = 8
 
 @runtime_checkable
 class LatentPrior(Protocol):
-    """What samplers need of a prior: the law of its latent variable z."""
+    """What samplers need of a prior: the law of its latent variable z.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> isinstance(pcl.GaussianPrior(torch.zeros(2), torch.eye(2)), pcl.samplers.LatentPrior)
+    True
+    """
 
     @property
     def latent(self) -> Distribution:
@@ -61,6 +68,15 @@ class Target:
     subset
         Maps indices, shape (b,), to the target of these conditions alone. Without it `select` evaluates the scores of
         all conditions and keeps some.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> prior = pcl.GaussianPrior(torch.zeros(1), torch.eye(1))
+    >>> v = torch.tensor([0.0, 1.0, 2.0])
+    >>> target = pcl.samplers.Target(prior, lambda z: z[..., 0] * v, lambda z: z * v, batch_size=3)
+    >>> target.log_prob(torch.zeros(1, 3, 1)), target.select(torch.tensor([2])).batch_size
+    (tensor([[-0.9189, -0.9189, -0.9189]]), 1)
     """
 
     prior: LatentPrior
@@ -140,6 +156,18 @@ class Draws:
         Why `AutoSampler` chose the method; empty otherwise.
     num_chains
         Chains that they are taken from in turn: draw i is of chain i modulo their number. 1 if there are no chains.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> prior = pcl.GaussianPrior(torch.zeros(1), torch.eye(1))
+    >>> v = torch.tensor([0.0, 1.0])
+    >>> target = pcl.samplers.Target(prior, lambda z: z[..., 0] * v, lambda z: z * v, batch_size=2)
+    >>> draws = pcl.samplers.ImportanceResampling().draw(target, 500, seed=0)
+    >>> draws.z.shape, draws.trusted, draws.method
+    (torch.Size([500, 2, 1]), tensor([True, True]), 'importance resampling')
+    >>> draws.select(torch.tensor([1])).log_evidence.round(decimals=1)  # ½ v²
+    tensor([0.5000], dtype=torch.float64)
     """
 
     z: Shaped[Tensor, "S B *event"]
@@ -211,7 +239,23 @@ def name_conditions(which: Bool[Tensor, " B"]) -> str:
 
 
 class Sampler(ABC):
-    """Draws from a `Target`. A subclass implements `_draw`; seeding and warning are done here."""
+    """Draws from a `Target`. A subclass implements `_draw`; seeding and warning are done here.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> from probcl.samplers import Draws, Sampler, Target
+    >>> class Exact(Sampler):  # draws from N(v, 1), which N(0, 1) tilted by e^{zv} is
+    ...     def _draw(self, target, num_samples):
+    ...         z = target.prior.latent.sample((num_samples, target.batch_size)) + target.context
+    ...         ess = torch.full((target.batch_size,), float(num_samples))
+    ...         return Draws(z, ess=ess, trusted=ess > 0, method="exact")
+    >>> v = torch.tensor([[1.0], [3.0]])
+    >>> prior = pcl.GaussianPrior(torch.zeros(1), torch.eye(1))
+    >>> target = Target(prior, lambda z: (z * v).sum(-1), lambda z: z @ v.T, batch_size=2, context=v)
+    >>> Exact().draw(target, 1000, seed=0).z.mean(0).round().flatten()
+    tensor([1., 3.])
+    """
 
     advice: ClassVar[str]
     """What to do when the draws are not to be trusted."""

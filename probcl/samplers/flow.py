@@ -43,6 +43,18 @@ class AmortizedFlow(Sampler):
         The fitted flow in unconstrained coordinates, or None.
     losses
         Negative log-likelihood at each step of the fit.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> v = torch.linspace(-1, 1, 10)[:, None]
+    >>> prior = torch.distributions.Normal(torch.zeros(1), 1.0)
+    >>> target = model.u_given_v(prior, sampler=pcl.samplers.ImportanceResampling()).condition(v).target
+    >>> flow = pcl.samplers.AmortizedFlow(hidden=16).fit(target, num_draws=64, steps=50, seed=0)
+    >>> new = model.u_given_v(prior, sampler=flow).condition(torch.tensor([[0.5]]))
+    >>> new.draw(500, seed=0).trusted
+    tensor([True])
     """
 
     advice = "Fit the flow longer or on more conditions like these, or use TemperedSMC"

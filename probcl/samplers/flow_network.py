@@ -69,4 +69,6 @@ class ConditionalFlow(nn.Module):
         for layer in cast(list[ConditionalTransformModule], list(self.layers)):
             to_noise += [layer.condition(standard), reverse]
         noise = dist.Normal(torch.zeros_like(self.shift), 1.0).expand([*context.shape[:-1], self.dim]).to_event(1)
-        return dist.TransformedDistribution(noise, [transform.inv for transform in reversed(to_noise)])
+        from_noise = [transform.inv for transform in reversed(to_noise)]
+        law: TransformedDistribution = dist.TransformedDistribution(noise, from_noise)
+        return law

@@ -32,6 +32,16 @@ class ImportanceResampling(Sampler):
         N, how many draws of the prior. The N × B scores are held in memory in float64.
     chunk_size
         How many are scored at a time.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> sampler = pcl.samplers.ImportanceResampling(num_proposals=5000)
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0]])).draw(1000, seed=0)
+    >>> draws.z.shape, draws.trusted, draws.k_hat < 0.7
+    (torch.Size([1000, 1, 2]), tensor([True]), tensor([True]))
     """
 
     advice = "Raise num_proposals, or use TemperedSMC"

@@ -70,7 +70,7 @@ class _PyroChains(Sampler):
         chains = mcmc.get_samples()[_SITE].detach().movedim(0, 1)
         r_hat, ess = diagnose(chains)
         # A trajectory moves all conditions, so which of them made it diverge is not known.
-        divergent = sum(map(len, mcmc.diagnostics()["divergences"].values())) / iterations
+        divergent = sum(len(chain) for chain in mcmc.diagnostics()["divergences"].values()) / iterations
         return Draws(
             # Pyro goes over to the precision of the scores, float64.
             z=law.constrain(_thin(chains, num_samples).to(start.dtype)),
@@ -115,6 +115,16 @@ class NUTS(_PyroChains):
         thinned to the number of draws asked for.
     max_tree_depth
         A trajectory has up to 2 to this many steps.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> sampler = pcl.samplers.NUTS(num_chains=4, warmup=100, num_draws=250)
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0]])).draw(1000, seed=0)
+    >>> draws.z.shape, draws.r_hat < 1.02
+    (torch.Size([1000, 1, 2]), tensor([True]))
     """
 
     def __init__(
@@ -134,6 +144,16 @@ class HMC(_PyroChains):
     ----------
     trajectory_length
         Step size times number of steps, in units of the adapted scales of the posterior.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> sampler = pcl.samplers.HMC(num_chains=4, warmup=100, trajectory_length=1.5)
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> draws = nu.condition(torch.tensor([[1.0, 0.0]])).draw(400, seed=0)
+    >>> draws.z.shape, draws.divergent
+    (torch.Size([400, 1, 2]), tensor([0.], dtype=torch.float64))
     """
 
     def __init__(
@@ -174,7 +194,8 @@ def _rank_normalised(chains: Float[Tensor, "C n B D"]) -> Float[Tensor, "C n B D
     flat = chains.flatten(0, 1)
     ranks = torch.from_numpy(rankdata(flat.cpu().numpy(), axis=0)).to(flat)
     scores = torch.special.ndtri((ranks - 3 / 8) / (len(flat) + 1 / 4))
-    return scores.unflatten(0, chains.shape[:2])
+    normal: Tensor = scores.unflatten(0, chains.shape[:2])
+    return normal
 
 
 def _split(chains: Float[Tensor, "C n B D"]) -> Float[Tensor, "C2 half B D"]:

@@ -69,7 +69,8 @@ class Geometry:
     def whiten(self, x: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         """Return factor⁻¹ (x − mean)."""
         deviation = (x - self.mean).permute(1, 2, 0)
-        return torch.linalg.solve_triangular(self.factor, deviation, upper=False).permute(2, 0, 1)
+        white: Tensor = torch.linalg.solve_triangular(self.factor, deviation, upper=False).permute(2, 0, 1)
+        return white
 
     def colour(self, white: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         """Return factor · white, a deviation from the mean."""
@@ -77,7 +78,16 @@ class Geometry:
 
 
 class Move(ABC):
-    """A reversible Markov move with an adapted step size; immutable, its state is with the caller."""
+    """A reversible Markov move with an adapted step size; immutable, its state is with the caller.
+
+    Examples
+    --------
+    >>> from probcl.samplers import CrankNicolson, Hamiltonian, Move
+    >>> [issubclass(move, Move) for move in (CrankNicolson, Hamiltonian)]
+    [True, True]
+    >>> CrankNicolson().acceptance, Hamiltonian().acceptance  # what the steps are adapted to
+    (0.3, 0.75)
+    """
 
     acceptance: ClassVar[float]
     """The acceptance rate that the step size is adapted to."""
@@ -131,6 +141,15 @@ class CrankNicolson(Move):
         How many moves are made at each temperature.
     degrees_of_freedom
         ν.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> sampler = pcl.samplers.TemperedSMC(move=pcl.samplers.CrankNicolson(repeats=8))
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> nu.condition(torch.tensor([[3.0, 1.0]])).draw(1000, seed=0).z.mean(0).round()
+    tensor([[3., 1.]])
     """
 
     acceptance = 0.3
@@ -173,6 +192,15 @@ class Hamiltonian(Move):
         How many trajectories are made at each temperature.
     leapfrogs
         How many steps make a trajectory.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> sampler = pcl.samplers.TemperedSMC(move=pcl.samplers.Hamiltonian(leapfrogs=4))
+    >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity())
+    >>> nu = model.u_given_v(torch.distributions.Normal(torch.zeros(2), 1.0), sampler=sampler)
+    >>> nu.condition(torch.tensor([[3.0, 1.0]])).draw(1000, seed=0).z.mean(0).round()
+    tensor([[3., 1.]])
     """
 
     acceptance = 0.75
@@ -182,7 +210,7 @@ class Hamiltonian(Move):
         self.leapfrogs = require_count("leapfrogs", leapfrogs)
 
     def first_step(self, dim: int) -> float:
-        return 0.5 * dim**-0.25
+        return 0.5 * math.pow(dim, -0.25)
 
     def propose(
         self, law: Unconstrained, particles: Particles, beta: Tensor, step: Tensor, geometry: Geometry

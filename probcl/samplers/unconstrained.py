@@ -19,7 +19,8 @@ def unconstraining(latent: Distribution) -> Transform:
         mixture whose components have other supports.
     """
     try:
-        return biject_to(support_of(latent))
+        transform: Transform = biject_to(support_of(latent))
+        return transform
     except (NotImplementedError, TypeError) as error:
         raise TypeError(
             f"the prior's latent must have a continuous support that maps to the reals, got {latent}: {error}"
@@ -44,12 +45,14 @@ class Unconstrained:
 
     def constrain(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch_and_event"]:
         """Return z = T(x)."""
-        return self.transform(x.reshape(*x.shape[:-1], *self.event_shape))
+        z: Tensor = self.transform(x.reshape(*x.shape[:-1], *self.event_shape))
+        return z
 
     def unconstrain(self, z: Float[Tensor, "*batch_and_event"]) -> Float[Tensor, "*batch D"]:
         """Return x = T⁻¹(z)."""
         batch = z.shape[: z.ndim - len(self.latent.event_shape)]
-        return self.transform.inv(z).reshape(*batch, self.dim)
+        x: Tensor = self.transform.inv(z).reshape(*batch, self.dim)
+        return x
 
     def log_prior(
         self, x: Float[Tensor, "*batch D"], z: Float[Tensor, "*batch_and_event"] | None = None
@@ -58,7 +61,8 @@ class Unconstrained:
         batch = x.shape[:-1]
         z = self.constrain(x) if z is None else z
         jacobian = self.transform.log_abs_det_jacobian(x.reshape(*batch, *self.event_shape), z)
-        return self.latent.log_prob(z) + jacobian.reshape(*batch, -1).sum(-1)
+        density: Tensor = self.latent.log_prob(z) + jacobian.reshape(*batch, -1).sum(-1)
+        return density
 
     def log_terms(self, x: Float[Tensor, "S B D"]) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
         """Log-prior of x and score of T(x) with each condition, in float64; −∞ where x is not finite or one is NaN."""

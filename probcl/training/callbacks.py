@@ -33,6 +33,17 @@ class FitState:
         What was recorded so far; `history` shows it as arrays.
     stop
         Set it to True to end the fit after this step or epoch.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> def tell(state: pcl.FitState) -> None:
+    ...     print(f"epoch {state.epoch + 1} of {state.epochs}, {state.step} steps")
+    >>> u = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = pcl.BimodalModel(pcl.encoders.Linear(3, 2), pcl.encoders.Linear(3, 2))
+    >>> history = pcl.fit(model, (u, u), epochs=2, batch_size=16, callbacks=[tell])
+    epoch 1 of 2, 4 steps
+    epoch 2 of 2, 8 steps
     """
 
     model: BimodalModel

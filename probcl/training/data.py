@@ -18,7 +18,7 @@ from probcl.checks import require_tensor
 from probcl.randomness import Stream, derive_seed, generator, rank_seed, seed_everything
 from probcl.training.pairs import Batch, as_pair, check_count, check_pairs, describe_kind, describe_pair, digest
 
-Pairs = tuple[Tensor, Tensor] | Dataset | DataLoader
+Pairs = tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any]
 
 # In-memory pairs up to this size move to the accelerator as a whole.
 _RESIDENT_BYTES = 2**31
@@ -144,7 +144,7 @@ class TensorSource(_CountedSource):
 class DatasetSource(_CountedSource):
     """A map-style data set of pairs (u_i, v_i)."""
 
-    def __init__(self, dataset: Dataset, plan: Plan, name: str = "") -> None:
+    def __init__(self, dataset: Dataset[Any], plan: Plan, name: str = "") -> None:
         super().__init__(plan)
         self.pairs, self._dataset, self._name = len(cast(Sized, dataset)), dataset, name
         check_count(self.pairs, name)
@@ -175,7 +175,7 @@ class LoaderSource(PairSource):
     a rank reads is its share, and the batches are the union of what all ranks read.
     """
 
-    def __init__(self, loader: DataLoader, plan: Plan, name: str = "") -> None:
+    def __init__(self, loader: DataLoader[Any], plan: Plan, name: str = "") -> None:
         super().__init__(plan)
         self._loader, self._name = loader, name
         self._shared_out = plan.ranks > 1 and _is_shared_out(loader, plan, name)
@@ -292,7 +292,7 @@ def split(pairs: Pairs, fraction: float, seed: int) -> tuple[Pairs, Pairs]:
     # Sorted, so that both parts keep the order of the pairs.
     rows = [part.sort().values for part in (order[held_out:], order[:held_out])]
     if tensors is None:
-        dataset = cast(Dataset, pairs)
+        dataset = cast(Dataset[Any], pairs)
         return Subset(dataset, rows[0].tolist()), Subset(dataset, rows[1].tolist())
     (u, v), (kept, held) = tensors, rows
     return (u[kept], v[kept]), (u[held], v[held])
@@ -312,7 +312,7 @@ def as_tensors(pairs: object) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _is_shared_out(loader: DataLoader, plan: Plan, name: str) -> bool:
+def _is_shared_out(loader: DataLoader[Any], plan: Plan, name: str) -> bool:
     """Whether each rank's loader reads pairs of its own; raises if they are meant for other ranks."""
     samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
     sampler = next((sampler for sampler in samplers if isinstance(sampler, DistributedSampler)), None)

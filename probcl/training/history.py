@@ -56,6 +56,17 @@ class History:
         Epoch of the lowest validation loss, or None without validation.
     stopped_early
         Whether patience ran out or a callback ended the fit.
+
+    Examples
+    --------
+    >>> import torch, probcl as pcl
+    >>> u = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = pcl.BimodalModel(pcl.encoders.Linear(3, 2), pcl.encoders.Linear(3, 2))
+    >>> history = pcl.fit(model, (u, u), epochs=3, batch_size=16)
+    >>> history.epochs, history.steps, history.loss.shape
+    (3, 12, (3,))
+    >>> history.to_dataset().sizes["step"]
+    12
     """
 
     loss: Float[np.ndarray, " epochs"]

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from probcl.distributed import all_reduce, broadcast, share_out
 from probcl.training.checkpoint import differences
@@ -147,7 +149,7 @@ def _initialize(device: torch.device, timeout: float | None) -> None:
     store, rank, size = _rendezvous()
     dist.init_process_group(
         "nccl" if device.type == "cuda" and _has_gpu_to_itself() else "gloo",
-        store=dist.PrefixStore(f"probcl fit {next(_fits)}", store),
+        store=PrefixStore(f"probcl fit {next(_fits)}", store),
         rank=rank,
         world_size=size,
         timeout=None if timeout is None else timedelta(seconds=timeout),
@@ -155,9 +157,10 @@ def _initialize(device: torch.device, timeout: float | None) -> None:
 
 
 @cache
-def _rendezvous() -> tuple[dist.Store, int, int]:
+def _rendezvous() -> tuple[Store, int, int]:
     # Kept, because rank 0 serves it to the others as long as it lives.
-    return next(dist.rendezvous("env://"))
+    meeting: tuple[Store, int, int] = next(rendezvous("env://"))
+    return meeting
 
 
 def _has_gpu_to_itself() -> bool:

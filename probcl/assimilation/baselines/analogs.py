@@ -20,6 +20,19 @@ class Analogs(Baseline):
         k.
     error_floor
         As for `segments`.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Analogs
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> analysis = Analogs(neighbours=5).fit(archive).analyse(tracks, archive.time.values[1], members=5)
+    >>> dict(analysis.u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def __init__(self, neighbours: int = 30, *, error_floor: float = ERROR_FLOOR) -> None:

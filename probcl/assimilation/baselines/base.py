@@ -56,6 +56,27 @@ class Baseline(ABC):
     ----------
     error_floor
         Error of a pseudo-velocity beyond that of its fixes, in m/s.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Baseline
+    >>> from probcl.assimilation.baselines.base import Posterior
+    >>> from probcl.datasets.ocean import Vortices
+    >>> class StillWater(Baseline):
+    ...     def _fit(self, archive):
+    ...         pass
+    ...
+    ...     def _analyse(self, tracks, observed, time, members, rng):
+    ...         still = np.zeros((members, *self.archive.maps.shape[1:]))
+    ...         return Posterior(still, still[0], still[0])
+    >>> archive = Vortices(1).archive(2, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> dict(StillWater().fit(archive).analyse(tracks, archive.time.values[1], members=3).u.sizes)
+    {'realization': 3, 'latitude': 32, 'longitude': 32}
     """
 
     _archive: Archive | None = None

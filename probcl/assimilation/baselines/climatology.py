@@ -12,6 +12,18 @@ class Climatology(Baseline):
     """The prior: mean and standard deviation of the archive's maps, and maps drawn from it.
 
     Any method must beat it. Members differ as long as the archive has enough maps.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Climatology
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> dict(Climatology().fit(archive).analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def _fit(self, archive: Archive) -> None:

@@ -80,6 +80,19 @@ class Covariance(ABC):
         T, in days.
     shape
         ρ, the same in space and in time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import Covariance, IsotropicCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> issubclass(IsotropicCovariance, Covariance)
+    True
+    >>> here = Points(frame(np.array([35.0]), np.array([-40.0])), np.array([0.0]))
+    >>> IsotropicCovariance(length=50e3, period=10.0)(here, here)  # of u and v at one point
+    array([[1., 0.],
+           [0., 1.]])
     """
 
     length: float
@@ -95,7 +108,8 @@ class Covariance(ABC):
         """Return the covariance of (u at all of a, v at all of a) with the same of b."""
         lag = (a.days[:, None] - b.days[None, :]) / self.period
         together = profile(self.shape, lag**2).value
-        return (self._in_space(a.frame, b.frame) * together[None, :, None, :]).reshape(2 * len(a.days), 2 * len(b.days))
+        covariance: np.ndarray = self._in_space(a.frame, b.frame) * together[None, :, None, :]
+        return covariance.reshape(2 * len(a.days), 2 * len(b.days))
 
     @abstractmethod
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
@@ -106,17 +120,45 @@ class Covariance(ABC):
 
 
 class IsotropicCovariance(Covariance):
-    """u and v independent, each of covariance ρ(d²/ℓ²) ρ(τ²/T²)."""
+    """u and v independent, each of covariance ρ(d²/ℓ²) ρ(τ²/T²).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import IsotropicCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> there = Points(frame(np.array([35.0, 35.5]), np.array([-40.0, -40.0])), np.zeros(2))
+    >>> IsotropicCovariance(length=50e3, period=10.0)(there, there).round(2)  # u at both, v at both
+    array([[1.  , 0.54, 0.  , 0.  ],
+           [0.54, 1.  , 0.  , 0.  ],
+           [0.  , 0.  , 1.  , 0.54],
+           [0.  , 0.  , 0.54, 1.  ]])
+    """
 
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
         value = self._profile(a, b).value
-        return np.einsum("ij,nm->injm", np.eye(2), value)
+        covariance: np.ndarray = np.einsum("ij,nm->injm", np.eye(2), value)
+        return covariance
 
 
 class StreamFunctionCovariance(Covariance):
     """Non-divergent currents, of a stream function of covariance s² ρ(d²/ℓ²) ρ(τ²/T²).
 
     s is `amplitude`, such that u and v have unit variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import StreamFunctionCovariance
+    >>> from probcl.assimilation.baselines.covariance import Points
+    >>> from probcl.sphere import frame
+    >>> there = Points(frame(np.array([35.0, 35.5]), np.array([-40.0, -40.0])), np.zeros(2))
+    >>> StreamFunctionCovariance(length=50e3, period=10.0)(there, there).round(2)  # u changes its sign to the north
+    array([[ 1.  , -0.13,  0.  ,  0.  ],
+           [-0.13,  1.  ,  0.  ,  0.  ],
+           [ 0.  ,  0.  ,  1.  ,  0.54],
+           [ 0.  ,  0.  ,  0.54,  1.  ]])
     """
 
     @property
@@ -127,7 +169,9 @@ class StreamFunctionCovariance(Covariance):
     def of_stream_function(self, a: Points, b: Points) -> Float[np.ndarray, "n m"]:
         """Return the covariance of ψ, in m²."""
         lag = (a.days[:, None] - b.days[None, :]) / self.period
-        return self.amplitude**2 * self._profile(a.frame, b.frame).value * profile(self.shape, lag**2).value
+        in_space = self.amplitude**2 * self._profile(a.frame, b.frame).value
+        covariance: np.ndarray = in_space * profile(self.shape, lag**2).value
+        return covariance
 
     def _in_space(self, a: Frame, b: Frame) -> Float[np.ndarray, "2 n 2 m"]:
         rho, scale = self._profile(a, b), EARTH_RADIUS / self.length
@@ -138,4 +182,5 @@ class StreamFunctionCovariance(Covariance):
         across = -np.einsum("inx,mx->inm", left, b.position)[:, :, None, :]
         across = across * np.einsum("jmx,nx->njm", right, a.position)[None]
         rise, bend = -2 * rho.slope[:, None, :], 4 * scale**2 * rho.curvature[:, None, :]
-        return (self.amplitude / self.length) ** 2 * (rise * along - bend * across)
+        covariance: np.ndarray = (self.amplitude / self.length) ** 2 * (rise * along - bend * across)
+        return covariance

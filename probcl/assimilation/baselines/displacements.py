@@ -40,6 +40,19 @@ def displacements(predicted: xr.Dataset, tracks: xr.Dataset) -> Float[np.ndarray
         If `predicted` is not an `xarray.Dataset`.
     ValueError
         If it is not of the tracks' shape.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import displacements
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(3, [0, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> predicted = pcl.assimilation.predict_tracks(archive.rename(member="realization"), tracks)
+    >>> displacements(predicted, tracks).shape[0]  # metres to the east and north, of each of three fields
+    3
     """
     check_tracks(tracks)
     if not isinstance(predicted, xr.Dataset):
@@ -91,6 +104,19 @@ def track_log_likelihood(
         Tracks predicted from fields.
     model_error
         Error of the advection, in metres; with exact fixes it must be positive.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import track_log_likelihood
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(3, [0, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[1]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> log_likelihood = track_log_likelihood(pcl.assimilation.predict_tracks, model_error=1000.0)
+    >>> int(log_likelihood(archive.rename(member="realization"), tracks).argmax())  # the field that they drifted in
+    1
     """
 
     def log_likelihood(fields: xr.Dataset, tracks: xr.Dataset) -> Float[np.ndarray, " realization"]:

@@ -29,6 +29,19 @@ class EnsembleOptimalInterpolation(Baseline):
         Where the taper reaches zero, in metres; no taper if None.
     error_floor
         As for `segments`.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import EnsembleOptimalInterpolation
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> method = EnsembleOptimalInterpolation(windows=20, radius=100e3).fit(archive)
+    >>> dict(method.analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def __init__(self, windows: int = 256, radius: float | None = 300e3, *, error_floor: float = ERROR_FLOOR) -> None:

@@ -57,6 +57,16 @@ def es_mda(
     ------
     ValueError
         If the inverse inflations do not sum to one, or a prediction is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import es_mda
+    >>> rng = np.random.default_rng(0)
+    >>> prior = rng.standard_normal((2000, 1))
+    >>> posterior = es_mda(prior, lambda x: x, np.array([2.0]), np.eye(1), [2.0, 2.0], rng)
+    >>> float(posterior.mean().round(1)), float(posterior.var().round(1))  # N(1, ½)
+    (1.0, 0.5)
     """
     if not inflations or min(inflations) <= 0 or abs(sum(1 / alpha for alpha in inflations) - 1) > 1e-6:
         raise ValueError(f"inflations must be positive with inverses that sum to 1, got {list(inflations)}")
@@ -96,6 +106,19 @@ class EnsembleSmoother(Baseline):
         Where Gaspari-Cohn's taper of the gain about a fix reaches zero, in metres; no taper if None.
     model_error
         Error of the advection, in metres.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import EnsembleSmoother
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=2, window="5D", fix_interval="1D", position_error=100.0
+    ... )
+    >>> method = EnsembleSmoother(pcl.assimilation.predict_tracks, ensemble=10, steps=2, model_error=1000.0)
+    >>> dict(method.fit(archive).analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def __init__(

@@ -29,6 +29,14 @@ class ETKF(Baseline):
     ------
     ImportError
         Without DAPPER, which the extra ``probcl[dapper]`` installs.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.baselines import ETKF, Baseline
+    >>> issubclass(ETKF, Baseline)
+    True
+    >>> ETKF(windows=64).windows  # needs pip install probcl[dapper]  # doctest: +SKIP
+    64
     """
 
     def __init__(self, windows: int = 256, *, error_floor: float = ERROR_FLOOR) -> None:

@@ -69,6 +69,20 @@ class OptimalInterpolation(Baseline):
     ------
     ValueError
         If `kind` is none of these.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Hyperparameters, OptimalInterpolation, StreamFunctionCovariance
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(20, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> known = Hyperparameters(StreamFunctionCovariance(length=50e3, period=30.0), 1.0, 0.0, float("nan"))
+    >>> method = OptimalInterpolation(hyperparameters=known).fit(archive)
+    >>> dict(method.analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def __init__(
@@ -109,7 +123,8 @@ class OptimalInterpolation(Baseline):
             variance = np.broadcast_to(variance.mean(1, keepdims=True), variance.shape)
         if not (variance > 0).all():
             raise ValueError("archive must vary at every ocean point, got points where it does not")
-        return np.sqrt(variance)
+        scale: np.ndarray = np.sqrt(variance)
+        return scale
 
     def _analyse(
         self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
@@ -178,4 +193,5 @@ class OptimalInterpolation(Baseline):
 def _positive_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     """Return a root of a covariance that rounding may have left slightly indefinite."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    return vectors * np.sqrt(values.clip(min=0))
+    root: np.ndarray = vectors * np.sqrt(values.clip(min=0))
+    return root

@@ -39,6 +39,13 @@ class Hyperparameters(NamedTuple):
         Variance of the part without correlation, relative to the archive's local variance.
     log_likelihood
         Per value.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.baselines import Hyperparameters, StreamFunctionCovariance
+    >>> covariance = StreamFunctionCovariance(length=50e3, period=10.0, shape="matern52")
+    >>> Hyperparameters(covariance, variance=0.9, unresolved=0.1, log_likelihood=float("nan")).covariance.length
+    50000.0
     """
 
     covariance: Covariance
@@ -59,6 +66,18 @@ def fit_hyperparameters(
 
     24 views of 60 points within 30 days, taken as independent, by L-BFGS-B from the likeliest of five lengths. An
     archive of one time has nothing to say on the period, which is then fixed at 10,000 days.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.archive import Archive
+    >>> from probcl.assimilation.baselines import StreamFunctionCovariance, fit_hyperparameters
+    >>> from probcl.datasets.ocean import Box, GaussianOcean
+    >>> world = GaussianOcean(Box(n=16, size=400e3), length=50e3)
+    >>> archive = Archive.of(world.archive(20, [0, 10]))
+    >>> mean, stddev = archive.maps.mean(0), archive.maps.std(0)
+    >>> found = fit_hyperparameters(StreamFunctionCovariance, "gaussian", archive, mean, stddev)
+    >>> bool(40e3 < found.covariance.length < 60e3)
+    True
     """
     rng = np.random.default_rng(seed)
     views = [_view(archive, mean, stddev, rng) for _ in range(_VIEWS)]

@@ -38,6 +38,24 @@ class ExactPosterior(Baseline):
         How many draws to take of the prior.
     batch
         How many of them at a time.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import ExactPosterior, track_log_likelihood
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> archive = world.archive(5, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=1, window="5D", fix_interval="2D", position_error=100.0
+    ... )
+    >>> def sampler(count, rng):
+    ...     drawn = world.archive(count, [0, 2.5, 5], seed=int(rng.integers(2**31)))
+    ...     return drawn.rename(member="realization")
+    >>> likelihood = track_log_likelihood(pcl.assimilation.predict_tracks, model_error=30_000.0)
+    >>> method = ExactPosterior(sampler, likelihood, draws=200).fit(archive)
+    >>> dict(method.analyse(tracks, archive.time.values[1], members=5).u.sizes)
+    {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
     def __init__(

@@ -18,6 +18,13 @@ def gaspari_cohn(distance: Float[np.ndarray, "*shape"], radius: float) -> Float[
     ------
     TypeError, ValueError
         If `radius` is not a positive number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.assimilation.baselines import gaspari_cohn
+    >>> gaspari_cohn(np.array([0.0, 50e3, 100e3, 200e3]), radius=200e3).round(3)
+    array([1.   , 0.685, 0.208, 0.   ])
     """
     require_positive("radius", radius)
     z = 2 * np.abs(distance) / radius

@@ -13,7 +13,21 @@ from probcl.assimilation.baselines.base import Baseline, Method, Moment
 
 
 class Case(NamedTuple):
-    """Tracks, the time of the analysis, and the true `u`, `v` (latitude, longitude) then."""
+    """Tracks, the time of the analysis, and the true `u`, `v` (latitude, longitude) then.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Case
+    >>> from probcl.datasets.ocean import Vortices
+    >>> archive = Vortices(1).archive(2, [0, 2.5, 5])
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     archive.isel(member=[0]), n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> case = Case(tracks, archive.time.values[1], archive.isel(member=0, time=1))
+    >>> sorted(case.truth.data_vars)
+    ['u', 'v']
+    """
 
     tracks: xr.Dataset
     time: Moment
@@ -21,7 +35,14 @@ class Case(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """The name of the best setting, and the mean fair CRPS of each, in m/s."""
+    """The name of the best setting, and the mean fair CRPS of each, in m/s.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.baselines import Tuned
+    >>> Tuned(best="30 analogs", crps={"10 analogs": 0.12, "30 analogs": 0.11}).best
+    '30 analogs'
+    """
 
     best: str
     crps: dict[str, float]
@@ -46,6 +67,21 @@ def tune(methods: Mapping[str, Baseline], cases: Sequence[Case], members: int = 
     ------
     ValueError
         If there are no methods or no cases.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Analogs, Case, tune
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> archive, other = world.archive(20, [0, 2.5, 5]), world.archive(1, [0, 2.5, 5], first_member=1000)
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     other, n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> cases = [Case(tracks, other.time.values[1], other.isel(member=0, time=1)[["u", "v"]])]
+    >>> methods = {f"{k} analogs": Analogs(k).fit(archive) for k in (5, 10)}
+    >>> tune(methods, cases, members=5).best in methods
+    True
     """
     if not methods or not cases:
         raise ValueError(f"tune needs methods and cases, got {len(methods)} and {len(cases)}")
@@ -64,6 +100,20 @@ def tune_setting(
     ------
     ValueError
         If the method has no such attribute, or as `tune` does.
+
+    Examples
+    --------
+    >>> import probcl as pcl
+    >>> from probcl.assimilation.baselines import Analogs, Case, tune_setting
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(1)
+    >>> archive, other = world.archive(20, [0, 2.5, 5]), world.archive(1, [0, 2.5, 5], first_member=1000)
+    >>> tracks = pcl.assimilation.simulate_tracks(
+    ...     other, n_drifters=4, window="5D", fix_interval="12h", position_error=100.0
+    ... )
+    >>> cases = [Case(tracks, other.time.values[1], other.isel(member=0, time=1)[["u", "v"]])]
+    >>> tune_setting(Analogs().fit(archive), "neighbours", [5, 10], cases, members=5).neighbours in (5, 10)
+    True
     """
     if not hasattr(method, setting):
         raise ValueError(f"setting must be an attribute of {type(method).__name__}, got {setting!r}")

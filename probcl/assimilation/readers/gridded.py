@@ -65,6 +65,16 @@ def read_archive(
     TypeError, ValueError
         If a variable, a coordinate or its units are missing, ambiguous or other than above, a depth is longer than one,
         the grid is curvilinear, the calendar is not Gregorian, times occur twice, or `region` holds no grid.
+
+    Examples
+    --------
+    >>> from probcl.assimilation import read_archive
+    >>> from probcl.datasets.ocean import Vortices
+    >>> found = Vortices(1).archive(1, days=[0, 1]).isel(member=0, drop=True)
+    >>> found = found.rename(u="uo", v="vo", latitude="lat", longitude="lon")  # as others name them
+    >>> archive = read_archive(found, names={"u": "uo", "v": "vo"})
+    >>> archive.u.dims, archive.u.attrs["original_name"]
+    (('time', 'latitude', 'longitude'), 'uo')
     """
     if chunks is not None and not has_dask():
         raise ImportError("chunks needs the extra: pip install 'probcl[dask]'")

@@ -149,7 +149,8 @@ def _indexed(index: xr.DataArray, ids: Shaped[np.ndarray, " trajectory"], label:
         raise ValueError(
             f"{label}: {index.name} must be indices from 0 to {len(ids) - 1}, got {values.dtype} {values[:5]}"
         )
-    return ids[values]
+    found: np.ndarray = ids[values]
+    return found
 
 
 def _roles(dataset: xr.Dataset) -> list[str]:

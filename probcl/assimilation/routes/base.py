@@ -32,6 +32,12 @@ class Route(ABC):
         Of the currents.
     model
         As `build` makes it, or as it was saved.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.routes import ROUTES, Route
+    >>> sorted(name for name, route in ROUTES.items() if issubclass(route, Route))  # the methods of Assimilator.fit
+    ['information', 'retrieval', 'sampler']
     """
 
     name: ClassVar[str]

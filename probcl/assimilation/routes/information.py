@@ -30,6 +30,14 @@ class InformationRoute(Route):
 
     Trained by the exact conditional loss, without negatives. Members are draws of the Gaussian plus the prior's
     unresolved part.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.routes import InformationRoute
+    >>> InformationRoute.name  # Assimilator.fit(archive, ..., method="information")
+    'information'
+    >>> InformationRoute.settings["batch_size"]
+    32
     """
 
     name = "information"

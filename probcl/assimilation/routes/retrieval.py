@@ -21,6 +21,14 @@ class RetrievalRoute(ContrastiveRoute):
     """The posterior over the archive's own windows: each member is a day of the archive.
 
     Members are drawn by their posterior weights, so that they are equally likely afterwards.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.routes import RetrievalRoute
+    >>> RetrievalRoute.name  # Assimilator.fit(archive, ..., method="retrieval")
+    'retrieval'
+    >>> RetrievalRoute.settings["batch_size"]
+    1024
     """
 
     name = "retrieval"

@@ -41,6 +41,14 @@ class SamplerRoute(ContrastiveRoute):
         Which prior.
     sampler
         How the posterior is drawn from; any of `probcl.samplers` may take its place.
+
+    Examples
+    --------
+    >>> from probcl.assimilation.routes import SamplerRoute
+    >>> SamplerRoute.name  # Assimilator.fit(archive, ..., method="sampler")
+    'sampler'
+    >>> SamplerRoute.settings["batch_size"]
+    1024
     """
 
     name = "sampler"

@@ -33,6 +33,15 @@ class Box:
         Side, in metres.
     latitude, longitude : float
         Centre, in degrees.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Box
+    >>> box = Box(n=4, size=400e3, latitude=35.0, longitude=-40.0)
+    >>> box.nodes
+    array([-150000.,  -50000.,   50000.,  150000.])
+    >>> box.latitudes.round(2)
+    array([33.65, 34.55, 35.45, 36.35])
     """
 
     n: int = 32
@@ -74,7 +83,8 @@ class Box:
 
     def stretch(self, latitude: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
         """Return cos φ₀ / cos φ, by which v exceeds ∂ψ/∂x."""
-        return np.cos(np.radians(self.latitude)) / np.cos(np.radians(latitude))
+        ratio: np.ndarray = np.cos(np.radians(self.latitude)) / np.cos(np.radians(latitude))
+        return ratio
 
     def archive(
         self,

@@ -13,7 +13,16 @@ from probcl.errors import DataFileError
 
 
 class CurrentsSplit(NamedTuple):
-    """Maps to learn from, and later ones to judge by, with a gap between them."""
+    """Maps to learn from, and later ones to judge by, with a gap between them.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Vortices, split_by_gap
+    >>> archive = Vortices(1).archive(1, days=range(20)).isel(member=0)
+    >>> train, test = split_by_gap(archive, train_days=10, gap=5)
+    >>> train.sizes["time"], test.sizes["time"]
+    (10, 5)
+    """
 
     train: xr.Dataset
     test: xr.Dataset
@@ -38,6 +47,16 @@ def load_globcurrent(path: str | PathLike[str]) -> xr.Dataset:
     ------
     DataFileError
         If there is no such file, it is not netCDF, or `read_archive` refuses it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from probcl.datasets.ocean import Vortices, load_globcurrent
+    >>> archive = Vortices(1).archive(1, days=[0, 1]).isel(member=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     archive.to_netcdf(f"{folder}/currents.nc")  # in place of globcurrent_agulhas_daily_2002.nc
+    ...     dict(load_globcurrent(f"{folder}/currents.nc").sizes)
+    {'time': 2, 'latitude': 32, 'longitude': 32}
     """
     file = Path(path)
     if not file.is_file():
@@ -58,6 +77,14 @@ def split_by_gap(archive: xr.Dataset, train_days: int = 256, gap: int = 32) -> C
     ------
     TypeError, ValueError
         If an argument is not an integer of at least 1 (0 for the gap), or no maps are left for one of the parts.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Vortices, split_by_gap
+    >>> archive = Vortices(1).archive(1, days=range(20)).isel(member=0)
+    >>> train, test = split_by_gap(archive, train_days=10, gap=5)
+    >>> print((test.time[0] - train.time[-1]).values.astype("timedelta64[D]"))
+    6 days
     """
     require_count("train_days", train_days)
     require_count("gap", gap, minimum=0)

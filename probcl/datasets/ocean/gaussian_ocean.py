@@ -38,6 +38,17 @@ class GaussianOcean:
         In days.
     n_waves : int
         J, a power of two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import Box, GaussianOcean
+    >>> ocean = GaussianOcean(Box(n=8), n_waves=64)
+    >>> dict(ocean.archive(3, days=[0, 1]).u.sizes)
+    {'member': 3, 'time': 2, 'latitude': 8, 'longitude': 8}
+    >>> point = (np.array(["2000-01-01"], dtype="datetime64[ns]"), np.array([35.0]), np.array([-40.0]))
+    >>> np.sqrt(ocean.covariance(point, point)[0, :, 0, :].diagonal()).round(1)  # u and v, in m/s
+    array([0.3, 0.3])
     """
 
     box: Box = field(default_factory=lambda: Box(n=32, size=800e3))
@@ -58,7 +69,8 @@ class GaussianOcean:
         """Wave vectors, in 1/m, and frequencies, in 1/s: a Sobol sequence pushed through the normal law."""
         points = qmc.Sobol(3, scramble=True, rng=np.random.default_rng(0)).random(self.n_waves)
         scale = [self.length, self.length, self.time_scale * SECONDS_PER_DAY]
-        return norm.ppf(points) / np.array(scale)
+        waves: np.ndarray = norm.ppf(points) / np.array(scale)
+        return waves
 
     def features(
         self,
@@ -87,7 +99,8 @@ class GaussianOcean:
         b: tuple[Shaped[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]],
     ) -> Float[np.ndarray, "n 2 m 2"]:
         """Exact covariance of (u, v) between points, each given as (time, latitude, longitude), in m²/s²."""
-        return np.einsum("nij,mkj->nimk", self.features(*a), self.features(*b), optimize=True)
+        covariance: np.ndarray = np.einsum("nij,mkj->nimk", self.features(*a), self.features(*b), optimize=True)
+        return covariance
 
     def archive(
         self,

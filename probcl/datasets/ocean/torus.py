@@ -48,6 +48,13 @@ class TorusFlow:
     References
     ----------
     Baptista, Stuart & Tran (arXiv 2505.24134v1), §6.3.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import TorusFlow
+    >>> u, v = TorusFlow(n_times=10).sample(5, seed=0)
+    >>> u.shape, v.shape  # coefficients of the potential, positions of one drifter
+    (torch.Size([5, 98]), torch.Size([5, 1, 10, 2]))
     """
 
     speed: float = 1.0

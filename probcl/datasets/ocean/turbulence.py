@@ -31,6 +31,13 @@ class Turbulence:
         Days before day 0.
     step : float
         Time step, in hours.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Turbulence, TwoLayerQG
+    >>> world = Turbulence(TwoLayerQG(n=16), spin_up=5.0)  # a real one is spun up for 300 days
+    >>> dict(world.archive(2, days=[0, 10]).u.sizes)
+    {'member': 2, 'time': 2, 'latitude': 16, 'longitude': 16}
     """
 
     model: TwoLayerQG = field(default_factory=TwoLayerQG)

@@ -48,6 +48,16 @@ class TwoLayerQG:
         r, in 1/s.
     hyperviscosity : float
         Rate, in 1/s, at which the shortest wave kept decays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import TwoLayerQG
+    >>> model = TwoLayerQG(n=16)
+    >>> wave = 2 * np.pi / model.size
+    >>> rates = model.growth_rates(2 * wave, 0.0)
+    >>> (rates.real > 0).tolist()  # one of the two modes of this wave grows
+    [False, True]
     """
 
     n: int = 32
@@ -78,7 +88,8 @@ class TwoLayerQG:
         """Which waves are kept."""
         k, l = self.wavenumbers  # noqa: E741 - the field's name for the second wavenumber
         most = _KEPT * np.pi * self.n / self.size
-        return (abs(k) < most * (1 - 1e-9)) & (abs(l) < most * (1 - 1e-9)) & (k**2 + l**2 > 0)
+        kept: np.ndarray = (abs(k) < most * (1 - 1e-9)) & (abs(l) < most * (1 - 1e-9)) & (k**2 + l**2 > 0)
+        return kept
 
     @property
     def stretching(self) -> tuple[float, float]:
@@ -126,7 +137,8 @@ class TwoLayerQG:
         mean_flow = np.array([self.shear, 0.0])[:, None, None]
         change = -advection - 1j * k * (mean_flow * q + gradient * psi)
         change[..., 1, :, :] += self.drag * self._square * psi[..., 1, :, :]
-        return self.kept * change
+        tendency: np.ndarray = self.kept * change
+        return tendency
 
     def run(
         self, q: Complex[np.ndarray, "*batch 2 n half"], step: float, steps: int
@@ -142,7 +154,8 @@ class TwoLayerQG:
 
     def enstrophy(self, q: Complex[np.ndarray, "*batch 2 n half"]) -> Float[np.ndarray, "*batch 2"]:
         """Half the mean square of q in each layer, in 1/s²."""
-        return 0.5 * self._means(q * q.conj()).sum((-2, -1))
+        enstrophy: np.ndarray = 0.5 * self._means(q * q.conj()).sum((-2, -1))
+        return enstrophy
 
     def growth_rates(self, k: float, l: float) -> Complex[np.ndarray, " 2"]:  # noqa: E741
         """Rates λ of the two linear modes e^{λt} of one wave vector, hyperviscosity left out."""
@@ -155,21 +168,35 @@ class TwoLayerQG:
 
     def decay(self, step: float) -> Float[np.ndarray, "n half"]:
         """Factor that the hyperviscosity takes off in a time step."""
-        return np.exp(-step * self.hyperviscosity * (self._square / self._square[self.kept].max()) ** 4)
+        factor: np.ndarray = np.exp(-step * self.hyperviscosity * (self._square / self._square[self.kept].max()) ** 4)
+        return factor
 
     @cached_property
     def _square(self) -> Float[np.ndarray, "n half"]:
         k, l = self.wavenumbers  # noqa: E741
-        return k**2 + l**2
+        square: np.ndarray = k**2 + l**2
+        return square
 
     def _means(self, spectral: Complex[np.ndarray, "*batch n half"]) -> Float[np.ndarray, "*batch n half"]:
         """Contributions to the mean over the grid, the half spectrum's mirror included."""
         twice = np.where((np.arange(self.n // 2 + 1) == 0) | (2 * np.arange(self.n // 2 + 1) == self.n), 1.0, 2.0)
-        return twice * spectral.real / self.n**4
+        means: np.ndarray = twice * spectral.real / self.n**4
+        return means
 
 
 class QGIntegration:
-    """A run of `TwoLayerQG` that can be continued, with the tendencies that Adams-Bashforth remembers."""
+    """A run of `TwoLayerQG` that can be continued, with the tendencies that Adams-Bashforth remembers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probcl.datasets.ocean import QGIntegration, TwoLayerQG
+    >>> model = TwoLayerQG(n=16)
+    >>> start = np.fft.rfft2(1e3 * np.random.default_rng(0).standard_normal((2, 16, 16)))
+    >>> run = QGIntegration(model, model.kept * model.vorticity(start), step=3600.0)
+    >>> run.advance(24).shape  # a day
+    (2, 16, 9)
+    """
 
     def __init__(self, model: TwoLayerQG, q: Complex[np.ndarray, "*batch 2 n half"], step: float) -> None:
         require_positive("step", step)

@@ -31,6 +31,16 @@ class Vortices:
         Least and greatest, in metres.
     swirl : tuple of float
         Least and greatest magnitude, in m/s.
+
+    Examples
+    --------
+    >>> from probcl.datasets.ocean import Vortices
+    >>> world = Vortices(n_vortices=2)
+    >>> parameters = world.sample(5, seed=0)
+    >>> parameters.shape, world.log_prior(parameters).shape
+    ((5, 2, 4), (5,))
+    >>> dict(world.archive(5, days=[0, 5]).u.sizes)
+    {'member': 5, 'time': 2, 'latitude': 32, 'longitude': 32}
     """
 
     n_vortices: int = 1
@@ -55,7 +65,7 @@ class Vortices:
         half = self.box.size / 2
         low = np.array([-half, -half, self.radius[0], self.swirl[0]])
         high = np.array([half, half, self.radius[1], self.swirl[1]])
-        parameters = low + (high - low) * z[..., :4]
+        parameters: np.ndarray = low + (high - low) * z[..., :4]
         parameters[..., 3] *= np.where(z[..., 4] < 0.5, -1, 1)
         return parameters
 
@@ -67,7 +77,8 @@ class Vortices:
         for value, (low, high) in ((radius, self.radius), (abs(swirl), self.swirl)):
             possible &= (low <= value) & (value <= high)
         volume = self.box.size**2 * (self.radius[1] - self.radius[0]) * 2 * (self.swirl[1] - self.swirl[0])
-        return np.where(possible, -math.log(volume), -np.inf).sum(-1)
+        density: np.ndarray = np.where(possible, -math.log(volume), -np.inf).sum(-1)
+        return density
 
     def velocity(
         self,
@@ -82,7 +93,8 @@ class Vortices:
             along, across = (x - centre_x) / radius, (y - centre_y) / radius
             fall = swirl / _PEAK * np.exp(-0.5 * (along**2 + across**2))
             slope_x, slope_y = slope_x + fall * along, slope_y + fall * across
-        return -slope_y + 1j * slope_x * self.box.stretch(latitude)
+        velocity: np.ndarray = -slope_y + 1j * slope_x * self.box.stretch(latitude)
+        return velocity
 
     def archive_of(
         self,
