@@ -14,8 +14,6 @@ ROOT = Path(probcl.__file__).parent.parent
 FAST = (
     "kill `embed`,full disk model,full disk netCDF,read-only,damaged model,damaged our,damaged IDX,writers library,code"
 )
-    "kill `embed`,full disk model,full disk netCDF,read-only,damaged model,damaged our,damaged IDX,writers library,code"
-)
 
 
 def campaign(folder: Path, *options: str, seconds: float = 500) -> list[dict]:
