@@ -297,7 +297,7 @@ def test_what_another_process_has_changed_is_not_written_over(path):
     first.remove(torch.tensor([3]))
     before = contents(path)
     for change in (lambda: second.add(U[:4]), lambda: second.remove(torch.tensor([5]))):
-        with pytest.raises(pcl.CheckpointError, match="changed by another process since this one opened it"):
+        with pytest.raises(pcl.CheckpointError, match="another process"):
             change()
     assert contents(path) == before
     assert_holds(Library.open(path, MODEL), [i for i in range(60) if i != 3])

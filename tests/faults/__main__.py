@@ -51,13 +51,10 @@ def _named(try_out: Callable[[str, int, int, Path], Row], name: str, cases: int)
     return lambda seed, scratch: try_out(name, cases, seed, scratch)
 
 
-def table(rows: list[Row]) -> str:
-    lines = ["| fault | cases | lost | silent | what was seen |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        said = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in row.messages.most_common(4))
-        lines.append(f"| {row.fault} | {row.cases} | {row.lost} | {row.silent} | {said.replace('|', '/')} |")
-    total = [sum(getattr(row, name) for row in rows) for name in ("cases", "lost", "silent")]
-    return "\n".join([*lines, f"| all | {total[0]} | {total[1]} | {total[2]} | |"])
+def line(row: Row) -> str:
+    """Return a row of the table."""
+    said = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in row.messages.most_common(4))
+    return f"| {row.fault} | {row.cases} | {row.lost} | {row.silent} | {said.replace('|', '/')} |"
 
 
 def main() -> int:
@@ -69,7 +66,8 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
+    rows: list[Row] = []
+    print("| fault | cases | lost | silent | what was seen |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         known = faults(asked.scale)
         chosen = dict.fromkeys(name for part in asked.only.split(",") for name in known if part in name)
@@ -79,10 +77,12 @@ def main() -> int:
             os.chdir(folder)
             began = time.monotonic()
             rows.append(_tried(known[name], name, asked.seed, folder))
+            print(line(rows[-1]), flush=True)
             print(f"{time.monotonic() - began:6.1f} s  {name}", *rows[-1].failures, sep="\n  ", file=sys.stderr)
             sys.stderr.flush()
         os.chdir("/")
-    print(table(rows))
+    cases, lost, silent = (sum(getattr(row, name) for row in rows) for name in ("cases", "lost", "silent"))
+    print(f"| all | {cases} | {lost} | {silent} | |")
     if asked.json:
         asked.json.write_text(json.dumps([vars(row) for row in rows]))
     return int(any(row.lost or row.silent for row in rows))

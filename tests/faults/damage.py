@@ -9,6 +9,7 @@ import numpy as np
 
 from faults import things
 from faults.processes import Row, files, run
+from probcl.assimilation.archive import load_values
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class Subject:
 
 def _dataset(path: Path) -> str:
     """Return what read_archive reads, attributes too."""
-    return things.of_dataset(things.read_archive(path))
+    found = things.read_archive(path)
+    for name in ("u", "v"):
+        load_values(found, name)  # as whoever uses an archive does, with an error that names it
+    return things.of_dataset(found)
 
 
 def _posterior(path: Path) -> None:

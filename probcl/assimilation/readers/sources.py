@@ -2,6 +2,7 @@
 
 import glob
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,7 +18,18 @@ from probcl.zarr_folders import require_readable
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | xr.Dataset
 
-READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    EOFError,
+    zlib.error,
+)
 """What the libraries below xarray raise at damaged files."""
 
 _WILDCARDS = frozenset("*?[")
