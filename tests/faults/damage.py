@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from faults import things
 from faults.processes import Row, files, run
@@ -28,7 +29,12 @@ def _dataset(path: Path) -> str:
     found = things.read_archive(path)
     for name in ("u", "v"):
         load_values(found, name)  # as whoever uses an archive does, with an error that names it
-    return things.of_dataset(found)
+    return things.of_dataset(found.drop_attrs(deep=False).assign_attrs(_attributes(found)))
+
+
+def _attributes(found: xr.Dataset) -> dict:
+    """Return what a file says, without its name, which reading adds."""
+    return {key: value for key, value in found.attrs.items() if key != "archive_source"}
 
 
 def _posterior(path: Path) -> None:
@@ -123,9 +129,12 @@ def _damage_all(
             else:
                 bit = int(rng.integers(8 * len(content)))
                 content[bit // 8] ^= 1 << bit % 8
-            file.write_bytes(content)
-            lines.write(f"{way}\t{_verdict(subject, path, file, whole)}\n")
+            # A lone file has another name each time, for libraries remember what they opened.
+            spoiled = file.with_name(f"{case}-{file.name}") if file == path else file
+            spoiled.write_bytes(content)
+            lines.write(f"{way}\t{_verdict(subject, spoiled if file == path else path, spoiled, whole)}\n")
             lines.flush()
+            spoiled.unlink()
             file.write_bytes(wholes[file])
 
 

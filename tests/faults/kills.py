@@ -181,5 +181,5 @@ def _judge(row: Row, job: Job, work: Path, states: tuple[dict, dict], how: str) 
     elif left:
         row.add(how, lost=f"{row.fault}: left {left}")
     else:
-        kept = "old" if found.value == states[0] else "new" if found.value == states[1] else "old in part, new in part"
+        kept = "old" if found.value == states[0] else "new" if found.value == states[1] else "in between, and went on"
         row.add(f"{how}; {kept}" if how == "killed" else how)
