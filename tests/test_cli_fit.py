@@ -330,5 +330,5 @@ def test_a_full_disk_or_a_read_only_folder_is_said_and_leaves_nothing_half_writt
 
     monkeypatch.setattr(os, "fsync", full)
     assert run("fit", config(vector_config(1)), "-o", "model", "-q") == 1
-    assert capsys.readouterr().err == "error: No space left on device\n"
+    assert capsys.readouterr().err == "error: model/fit.yaml: No space left on device\n"
     assert not list(Path("model").iterdir())

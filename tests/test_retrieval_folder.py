@@ -290,3 +290,27 @@ def refuse_to_write(open_):
         return open_(self, mode, *arguments, **options)
 
     return opening
+
+
+def test_what_another_process_has_changed_is_not_written_over(path):
+    first, second = Library.open(path, MODEL), Library.open(path, MODEL)
+    first.remove(torch.tensor([3]))
+    before = contents(path)
+    for change in (lambda: second.add(U[:4]), lambda: second.remove(torch.tensor([5]))):
+        with pytest.raises(pcl.CheckpointError, match="another process"):
+            change()
+    assert contents(path) == before
+    assert_holds(Library.open(path, MODEL), [i for i in range(60) if i != 3])
+
+
+def test_a_second_writer_is_refused_while_the_first_is_at_work(path):
+    library = Library.open(path, MODEL)
+
+    def batches():
+        yield U[:10]
+        with pytest.raises(BlockingIOError, match="another process is writing"):
+            Library.open(path, MODEL).remove(torch.tensor([0]))
+        yield U[10:20]
+
+    assert len(library.add(batches())) == 20
+    assert len(Library.open(path, MODEL)) == 80

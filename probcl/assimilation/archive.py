@@ -1,5 +1,6 @@
 """An archive of currents: what it is, the refusal of what is not one, and what it holds as arrays."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ def load_values(archive: xr.Dataset, variable: str) -> Shaped[np.ndarray, "*shap
     """
     try:
         return archive[variable].values
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, zlib.error) as error:
         origin = archive.attrs.get("archive_source", "its file")
         raise DataFileError(f"archive.{variable} must be readable from {origin}: {error}") from error
 

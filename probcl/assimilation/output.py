@@ -15,10 +15,12 @@ from jaxtyping import Bool, Int, Shaped
 from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
 from probcl.assimilation.output_attributes import AXES, FIELD_ENCODING, OTHERS, field_attributes, global_attributes
 from probcl.checks import describe
-from probcl.serialization import remove, remove_stale_temporaries, require_path, temporary_beside
+from probcl.serialization import replacing, require_path
+from probcl.zarr_folders import seal
 
 _MAP = ("latitude", "longitude")
 _PIECE = 2**26
+_BLOCK = 2**20
 _ORIGINS = ("archive_time", "archive_member", "archive_latitude", "archive_longitude")
 _STATISTICS = tuple(f"{name}_{kind}" for name in COMPONENTS for kind in ("mean", "stddev"))
 
@@ -87,13 +89,15 @@ def write(dataset: xr.Dataset, path: str | PathLike[str]) -> None:
     dataset : xarray.Dataset
         As from `to_cf`.
     path : path
-        ``*.nc`` for netCDF, with checksums of the values, or ``*.zarr`` for a zarr folder. What is there is replaced;
-        of a folder, the old one is removed first.
+        ``*.nc`` for netCDF or ``*.zarr`` for a zarr folder, with checksums of the values. What is there is replaced
+        when the new one is whole.
 
     Raises
     ------
     ImportError
         If zarr is asked for and not installed.
+    OSError
+        If it cannot be written; what is there stays.
     TypeError, ValueError
         If `dataset` is none, or `path` ends otherwise.
 
@@ -112,18 +116,11 @@ def write(dataset: xr.Dataset, path: str | PathLike[str]) -> None:
     target = require_path("path", path)
     if target.suffix not in (".nc", ".zarr"):
         raise ValueError(f"path must end in .nc or .zarr, got {target.name!r}")
-    temporary = temporary_beside(target)
-    try:
+    with replacing(target) as temporary:
         if target.suffix == ".nc":
             _write_netcdf(dataset, temporary)
         else:
             _write_zarr(dataset, temporary)
-            remove(target)
-        os.replace(temporary, target)
-    except BaseException:
-        remove(temporary)
-        raise
-    remove_stale_temporaries(target)
 
 
 def archive_checksum(archive: xr.Dataset) -> str:
@@ -307,13 +304,38 @@ def _labels(analysis: xr.Dataset) -> Int[np.ndarray, " realization"]:
 
 
 def _write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    dataset.to_netcdf(path, engine="netcdf4", format="NETCDF4")
+    try:
+        dataset.to_netcdf(path, engine="netcdf4", format="NETCDF4")
+    except (RuntimeError, OSError) as error:
+        _say_why_nothing_can_be_written(path, error)
+        raise
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def _say_why_nothing_can_be_written(path: Path, error: Exception) -> None:
+    """Raise what the system says to a write of some bytes, for netCDF hides it; return if it says nothing."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(_BLOCK))
+            file.flush()
+            # HDF5 holds on to a file that it could not close, and this is the space it takes.
+            file.truncate(0)
+    except OSError as reason:
+        if path.exists():
+            os.truncate(path, 0)
+        raise reason from error
 
 
 def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
     if find_spec("zarr") is None:
         raise ImportError("writing zarr needs the extra: pip install 'probcl[zarr]'")
+    from numcodecs import Zlib  # type: ignore[import-untyped]
+
+    guarded = dataset.copy()
+    for name in guarded.variables:
+        # Zlib has a checksum, which the usual Blosc has not; those of HDF5 are not for zarr.
+        guarded[name].encoding = {**guarded[name].encoding, "compressors": (Zlib(4),)}
     # Of format 2, whose consolidated metadata every reader knows.
-    dataset.to_zarr(path, mode="w-", zarr_format=2, consolidated=True)
+    guarded.to_zarr(path, mode="w-", zarr_format=2, consolidated=True)
+    seal(path)

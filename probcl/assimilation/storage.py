@@ -1,5 +1,6 @@
 """Assimilators as folders: a model, and everything else as one safetensors file. Nothing is unpickled."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,8 +17,9 @@ from probcl.assimilation.grid import Grid
 from probcl.assimilation.pairs import Campaign
 from probcl.assimilation.routes import ROUTES, Route
 from probcl.errors import CheckpointError
+from probcl.locks import sole_writer
 from probcl.model import BimodalModel
-from probcl.serialization import read_archive, write_archive
+from probcl.serialization import read_archive, remove, write_archive
 
 if TYPE_CHECKING:
     from probcl.assimilation.assimilator import Assimilator
@@ -29,8 +31,25 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def save(learned: "Assimilator", folder: Path) -> None:
-    """Write an assimilator; the model first, so that a folder with a state is whole."""
-    learned.route.model.save(folder / MODEL_FOLDER)
+    """Write an assimilator: its model under a name of its own, and then the state, which says that name.
+
+    Until the state is in its place, the folder holds the one that was there before.
+    """
+    with sole_writer(folder):
+        first = not (folder / STATE_FILE).exists()
+        model = folder / (MODEL_FOLDER if first else f"{MODEL_FOLDER}-{secrets.token_hex(4)}")
+        try:
+            learned.route.model.save(model)
+            _write_state(learned, folder / STATE_FILE, model.name)
+        except Exception:
+            remove(model)
+            raise
+        for earlier in (folder / MODEL_FOLDER, *folder.glob(f"{MODEL_FOLDER}-{'[0-9a-f]' * 8}")):
+            if earlier != model:
+                remove(earlier)
+
+
+def _write_state(learned: "Assimilator", path: Path, model: str) -> None:
     prior, campaign = learned.prior, learned.campaign
     arrays = {
         **_under("prior", {part: getattr(prior, part) for part in ("mean", "modes", "unresolved")}),
@@ -42,6 +61,7 @@ def save(learned: "Assimilator", folder: Path) -> None:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     tensors |= {f"memory.{name}": tensor for name, tensor in learned.route.memory.items()}
     record = {
+        "model": model,
         "route": learned.route.name,
         "spread": learned.route.spread,
         "prior": prior.kind,
@@ -56,7 +76,7 @@ def save(learned: "Assimilator", folder: Path) -> None:
         "frame": {"attributes": learned.frame.attributes, "checksum": learned.frame.checksum},
         "record": learned.record,
     }
-    write_archive(folder / STATE_FILE, KIND, tensors, record)
+    write_archive(path, KIND, tensors, record)
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -88,7 +108,7 @@ def load(folder: Path) -> dict[str, Any]:
 def _route(said: Mapping[str, Any], prior: FieldPrior, folder: Path, memory: Arrays) -> Route:
     if said["route"] not in ROUTES:
         raise CheckpointError(f"{folder} has the route {said['route']!r}; this probcl knows {sorted(ROUTES)}")
-    route = ROUTES[said["route"]](prior, BimodalModel.load(folder / MODEL_FOLDER))
+    route = ROUTES[said["route"]](prior, BimodalModel.load(folder / said.get("model", MODEL_FOLDER)))
     route.spread = said["spread"]
     route.recall({name: torch.from_numpy(array) for name, array in memory.items()})
     return route

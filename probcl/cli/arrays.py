@@ -13,6 +13,7 @@ from torch import Tensor
 
 from probcl.cli.reader import nearest
 from probcl.errors import DataFileError
+from probcl.zarr_folders import require_readable
 
 if TYPE_CHECKING:
     import xarray
@@ -153,6 +154,7 @@ def _from_dataset(path: Path, file: ArrayFile) -> np.ndarray:
             import zarr  # noqa: F401
         except ImportError as error:
             raise ImportError(f'{path}: reading zarr needs the package zarr: pip install "probcl[zarr]"') from error
+        require_readable(path)
         opened: xarray.Dataset = xarray.open_zarr(path, chunks=None)
     else:
         opened = xarray.open_dataset(path)

@@ -10,7 +10,7 @@ from rich.table import Table
 from probcl.cli.errors import Misuse
 from probcl.cli.outputs import require_suffix
 from probcl.cli.screen import Screen, current
-from probcl.serialization import remove, remove_stale_temporaries, temporary_beside
+from probcl.serialization import replacing, require_writable
 
 if TYPE_CHECKING:
     from probcl.assimilation import Assimilator
@@ -72,6 +72,7 @@ def assimilate(
         raise Misuse(f"{model} exists; leave --archive out to use it, or name a new folder to train")
     if not model.exists() and archive is None:
         raise Misuse(f"{model} does not exist; --archive says what to learn from")
+    require_writable(model)
     seen = read_tracks(tracks, position_error=error)
     if archive is not None:
         screen.say(f"learning from {archive}")
@@ -98,14 +99,8 @@ def assimilate(
 
 def _keep(learned: "Assimilator", folder: Path) -> None:
     """Save under a temporary name first, so that a folder that is there is whole."""
-    temporary = temporary_beside(folder)
-    try:
+    with replacing(folder) as temporary:
         learned.save(temporary)
-        temporary.rename(folder)
-    except BaseException:
-        remove(temporary)
-        raise
-    remove_stale_temporaries(folder)
 
 
 def _show(screen: Screen, learned: "Assimilator", posterior: Any, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,10 @@ from probcl.cli.schema import Part
 from probcl.cli.screen import Screen, current
 from probcl.cli.sources import Data
 from probcl.datasets import Pairs
+from probcl.locks import sole_writer
+from probcl.model import WEIGHTS_FILE
 from probcl.named import ENCODERS
+from probcl.serialization import require_writable
 from probcl.training import Callback, FitState, History
 
 
@@ -53,11 +57,12 @@ def fit(
     path = _output_folder(settings, resume, overwrite)
     settings, data, model = _prepared(settings, screen)
     again = ["probcl", "fit", str(config), *_options(output, seed, epochs), "--resume"]
-    watch = _Watch(path, settings, overwrite)
-    history = _trained(model, data, watch, screen, resume, shlex.join(again))
-    folder.write_results(path, model, history)
-    if not settings.checkpoint.keep:
-        (path / folder.CHECKPOINT).unlink(missing_ok=True)
+    with ExitStack() as held:
+        watch = _Watch(path, settings, resume, overwrite, held)
+        history = _trained(model, data, watch, screen, resume, shlex.join(again))
+        folder.write_results(path, settings, model, history)
+        if not settings.checkpoint.keep:
+            (path / folder.CHECKPOINT).unlink(missing_ok=True)
     screen.show(_summary(path, history), _table(path, history))
 
 
@@ -69,9 +74,15 @@ def _output_folder(settings: FitConfig, resume: bool, overwrite: bool) -> Path:
     path = Path(settings.output)
     if path.exists() and not path.is_dir():
         raise Misuse(f"{path} is a file, and a folder was expected")
-    if folder.holds_fit(path) and not (resume or overwrite):
-        raise Misuse(f"{path} holds a fit already: --resume goes on with it, --overwrite replaces it")
+    if not (resume or overwrite):
+        _require_no_fit(path)
+    require_writable(path / folder.CHECKPOINT)
     return path
+
+
+def _require_no_fit(path: Path) -> None:
+    if folder.holds_fit(path):
+        raise Misuse(f"{path} holds a fit already: --resume goes on with it, --overwrite replaces it")
 
 
 def _options(output: Path | None, seed: int | None, epochs: int | None) -> list[str]:
@@ -160,17 +171,27 @@ def _trained(
 
 
 class _Watch(Callback):
-    """Touches the folder only once the fit begins, when all has been checked, and knows how far it has come."""
+    """Touches the folder only once the fit begins, when all has been checked, and knows how far it has come.
 
-    def __init__(self, path: Path, settings: FitConfig, overwrite: bool) -> None:
-        self.path, self.settings, self._overwrite = path, settings, overwrite
+    An earlier model stays until this one takes its place, but not its checkpoint, from which nobody shall go on.
+    """
+
+    def __init__(self, path: Path, settings: FitConfig, resume: bool, overwrite: bool, held: ExitStack) -> None:
+        self.path, self.settings, self._held = path, settings, held
+        self._resume, self._overwrite = resume, overwrite
         self._state: FitState | None = None
 
     def on_fit_start(self, state: FitState) -> None:
         self._state = state
+        if state.rank:
+            return
+        self._held.enter_context(sole_writer(self.path))
         if self._overwrite:
-            folder.clear(self.path)
-        folder.write_config(self.path, self.settings)
+            (self.path / folder.CHECKPOINT).unlink(missing_ok=True)
+        elif not self._resume:
+            _require_no_fit(self.path)  # which another process may have finished since
+        if not (self.path / WEIGHTS_FILE).exists():
+            folder.write_config(self.path, self.settings)
 
     @property
     def reached(self) -> str:

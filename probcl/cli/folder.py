@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from probcl.cli.config import FitConfig, config_from, written
 from probcl.cli.errors import ConfigError
 from probcl.errors import CheckpointError
 from probcl.model import CONFIG_FILE, WEIGHTS_FILE, BimodalModel
-from probcl.serialization import write_atomically
+from probcl.serialization import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.training import History
 
 CONFIG, HISTORY, CHECKPOINT = "fit.yaml", "history.json", "checkpoint.safetensors"
+_RESULTS = "results"
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,28 @@ def holds_fit(path: Path) -> bool:
     return any((path / name).exists() for name in (WEIGHTS_FILE, CHECKPOINT))
 
 
-def clear(path: Path) -> None:
-    """Remove an earlier fit, its model first."""
-    for name in (WEIGHTS_FILE, CONFIG_FILE, HISTORY, CHECKPOINT, CONFIG):
-        (path / name).unlink(missing_ok=True)
-
-
 def write_config(path: Path, config: FitConfig) -> None:
     """Write the config into the folder."""
     write_atomically(path / CONFIG, written(config).encode())
 
 
-def write_results(path: Path, model: BimodalModel, history: History) -> None:
-    """Write the history and then the model, so that a folder with a model is complete."""
-    write_atomically(path / HISTORY, (json.dumps(history_record(history), allow_nan=False) + "\n").encode())
-    model.save(path)
+def write_results(path: Path, config: FitConfig, model: BimodalModel, history: History) -> None:
+    """Write config, history and model, so that a folder with a model is of one fit.
+
+    They are written aside first, where a full disk shows. Then an earlier model goes, and these take the places, the
+    model last; a process that ends in between leaves a checkpoint, from which ``--resume`` comes here again.
+    """
+    remove_stale_temporaries(path / _RESULTS)
+    aside = temporary_beside(path / _RESULTS)
+    try:
+        write_config(aside, config)
+        write_atomically(aside / HISTORY, (json.dumps(history_record(history), allow_nan=False) + "\n").encode())
+        model.save(aside)
+        (path / WEIGHTS_FILE).unlink(missing_ok=True)
+        for name in (CONFIG, HISTORY, CONFIG_FILE, WEIGHTS_FILE):
+            os.replace(aside / name, path / name)
+    finally:
+        remove(aside)
 
 
 def history_record(history: History) -> dict[str, Any]:

@@ -12,13 +12,16 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from probcl.cli.errors import Misuse
-from probcl.serialization import write_atomically
+from probcl.serialization import require_writable, write_atomically
 
 
 def require_suffix(path: Path | None, *suffixes: str) -> None:
-    """Raise `Misuse` if a result cannot be written to a file of this name."""
-    if path is not None and path.suffix.lower() not in suffixes:
+    """Raise `Misuse` or `OSError` if a result cannot be written to a file of this name, before it is computed."""
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
         raise Misuse(f"{path} must end in one of {', '.join(suffixes)}")
+    require_writable(path)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:

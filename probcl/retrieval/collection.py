@@ -83,7 +83,7 @@ class Collection:
             self.shards = list(shards)
             self.next_id = next_id_after(self.shards, self.next_id)
         else:
-            files, self.next_id = write_library(self.path, self.record, shards, self.next_id)
+            files, self.next_id = write_library(self.path, self.record, shards, self.next_id, self.shards)
             self.shards = list(files)
         self.version += 1
 

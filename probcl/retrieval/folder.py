@@ -18,6 +18,7 @@ from safetensors.torch import save as pack
 from torch import nn
 
 from probcl.errors import CheckpointError
+from probcl.locks import sole_writer
 from probcl.retrieval.shards import Shard, Source, next_id_after
 from probcl.serialization import remove_stale_temporaries, to_config, write_atomically
 
@@ -66,7 +67,11 @@ class ShardFile:
 
 
 def write_library(
-    folder: Path, record: Mapping[str, Any], shards: Iterable[Source], next_id: int
+    folder: Path,
+    record: Mapping[str, Any],
+    shards: Iterable[Source],
+    next_id: int,
+    before: Iterable[Source] | None = None,
 ) -> tuple[list[ShardFile], int]:
     """Make these shards the library in a folder; those that are in it already are left as they are.
 
@@ -80,12 +85,47 @@ def write_library(
         May be computed while they are written.
     next_id
         What the id of the next item would have been before.
+    before
+        The shards that the library in the folder must have, where this is a change of it; None to replace any.
 
     Returns
     -------
     files, next_id
         The shards, as files, and what the id of the next item is now.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process is writing to the folder.
+    CheckpointError
+        If another has changed the library, which then has other shards than `before`.
     """
+    with sole_writer(folder):
+        if before is not None:
+            _require_unchanged(folder, before)
+        return _write(folder, record, shards, next_id)
+
+
+def _require_unchanged(folder: Path, before: Iterable[Source]) -> None:
+    known = [file.path.name for file in before if isinstance(file, ShardFile)]
+    listed = _listed(folder / MANIFEST)
+    if listed is not None and listed != known:
+        raise CheckpointError(
+            f"the library at {folder} was changed by another process since this one opened it: open it anew"
+        )
+
+
+def _listed(manifest: Path) -> list[str] | None:
+    """Return the names of a library's shards, none if there is no library; None if that cannot be told."""
+    try:
+        return [entry["path"] for entry in json.loads(manifest.read_bytes())["shards"]] if manifest.exists() else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(
+    folder: Path, record: Mapping[str, Any], shards: Iterable[Source], next_id: int
+) -> tuple[list[ShardFile], int]:
     files: list[ShardFile] = []
     try:
         for shard in shards:
@@ -112,10 +152,8 @@ def _write_shard(folder: Path, shard: Shard) -> ShardFile:
 
 def _remove_unlisted(folder: Path) -> None:
     """Remove the shards that are not, or no longer, part of the library; none if that cannot be told."""
-    manifest = folder / MANIFEST
-    try:
-        listed = {entry["path"] for entry in json.loads(manifest.read_bytes())["shards"]} if manifest.exists() else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    listed = _listed(folder / MANIFEST)
+    if listed is None:
         return
     for path in folder.glob(SHARDS):
         if path.name not in listed:

@@ -115,7 +115,8 @@ class Library:
     def open(cls, path: str | Path, model: BimodalModel, *, batch_size: int = 4096, verify: bool = True) -> "Library":
         """Open a library in a folder. Its files are mapped into memory, and read where they are used.
 
-        What is added or removed is written to the folder at once; one process at a time may do so.
+        What is added or removed is written to the folder at once. One process at a time may do so: another meets
+        `BlockingIOError`, and `CheckpointError` if it opened the library before the change.
 
         Parameters
         ----------

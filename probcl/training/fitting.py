@@ -14,6 +14,7 @@ from probcl.errors import ProbclWarning
 from probcl.losses import ConditionalLoss, Loss
 from probcl.model import BimodalModel
 from probcl.randomness import randomness_restored
+from probcl.serialization import require_writable
 from probcl.training.callbacks import Callback, Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, describe_model
 from probcl.training.data import Pairs, PairSource, Plan, pair_source, split
@@ -209,6 +210,8 @@ def fit(
         files = {"checkpoint": path is not None, "resume": origin is not None, "checkpoint_every": checkpoint_every}
         ranks.require_same({**fingerprint, "first_batch": first_batch, **files})
         with ranks.failing_together():
+            if path is not None and ranks.first:
+                require_writable(path)
             file = None if path is None else CheckpointFile(path, origin, checkpoint_every, fingerprint)
             trainer = Trainer(model, loss, settings, sources, listeners, file, place, ranks)
         return trainer.run()

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,10 +14,22 @@ from scipy.io import netcdf_file
 
 from probcl.checks import describe
 from probcl.errors import DataFileError
+from probcl.zarr_folders import require_readable
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | xr.Dataset
 
-READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    EOFError,
+    zlib.error,
+)
 """What the libraries below xarray raise at damaged files."""
 
 _WILDCARDS = frozenset("*?[")
@@ -100,7 +113,9 @@ def _open(path: Path) -> xr.Dataset:
         raise DataFileError(f"source must be a file or a zarr folder, got {path.name!r}, a folder that is no zarr")
     if folder and find_spec("zarr") is None:
         raise ImportError(f"{path.name} is zarr, which needs the extra: pip install 'probcl[zarr]'")
-    if not folder:
+    if folder:
+        require_readable(path)
+    else:
         _require_whole(path)
     try:
         # xarray warns where it looks for consolidated metadata in vain.
