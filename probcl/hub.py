@@ -143,7 +143,8 @@ class HubMixin:
                 library_version=__version__,
             )
             path = Path(found)
-        return cast(Any, cls).load(path, **modules)
+        loaded: M = cast(Any, cls).load(path, **modules)
+        return loaded
 
     def _save(self, directory: Path, card: str | None, repo_id: str | None) -> None:
         from probcl.model_card import CARD_FILE, model_card, write_card

@@ -173,16 +173,19 @@ class BimodalClassifier(ClassifierMixin, _Contrastive):
     def predict_log_proba(self, X: Any) -> Float[np.ndarray, "n K"]:
         """Return log-probabilities of the classes, in the order of `classes_`."""
         rows = self._rows(X)
-        return self.classifier_.log_prob(rows).numpy()
+        log_probabilities: np.ndarray = self.classifier_.log_prob(rows).numpy()
+        return log_probabilities
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n K"]:
         """Return probabilities of the classes, in the order of `classes_`."""
-        return np.exp(self.predict_log_proba(X))
+        probabilities: np.ndarray = np.exp(self.predict_log_proba(X))
+        return probabilities
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " n"]:
         """Return the most probable label of each row."""
         log_probabilities = self.predict_log_proba(X)
-        return self.classes_[log_probabilities.argmax(1)]
+        labels: np.ndarray = self.classes_[log_probabilities.argmax(1)]
+        return labels
 
 
 class BimodalTransformer(_Contrastive):

@@ -111,7 +111,8 @@ class PosteriorAccessor:
         """
         members, true = self._with(truth)
         core = [[_MEMBERS], [], [_MEMBERS]]
-        return xr.apply_ufunc(_fair_crps, members, true, self.weights, input_core_dims=core)
+        crps: xr.Dataset = xr.apply_ufunc(_fair_crps, members, true, self.weights, input_core_dims=core)
+        return crps
 
     def _members(self) -> xr.Dataset:
         for name in COMPONENTS:

@@ -102,8 +102,10 @@ class FieldPrior:
         space = variance * covariance(there, there) * np.multiply.outer(sigma, sigma)
         days = lags / np.timedelta64(1, "D")
         time = profile(covariance.shape, ((days[:, None] - days) / covariance.period) ** 2).value
-        in_space, patterns = eigsh(space, k=min(rank, len(space) - 1))
+        in_space, patterns = eigsh(space, k=min(rank, len(space) - 1), v0=np.ones(len(space)))
+        patterns = _with_signs(patterns)
         in_time, courses = eigh(time)
+        courses = _with_signs(courses)
         power = np.multiply.outer(in_space.clip(min=0), in_time.clip(min=0))
         first = np.argsort(-power.ravel())[:rank]
         j, k = np.unravel_index(first, power.shape)
@@ -143,8 +145,9 @@ class FieldPrior:
 
     def decode(self, x: Float[np.ndarray, "*batch rank"]) -> Float[np.ndarray, "*batch 2 points"]:
         """Return the map at the time of the analysis, without the unresolved part."""
-        maps = np.asarray(x @ self._modes_now).reshape(*x.shape[:-1], *self.unresolved.shape)
-        return np.add(maps, self.mean[self.now], dtype=maps.dtype)
+        maps: np.ndarray = np.asarray(x @ self._modes_now).reshape(*x.shape[:-1], *self.unresolved.shape)
+        maps += self.mean[self.now]
+        return maps
 
     def variance(self, covariance: Float[np.ndarray, "*batch rank rank"]) -> Float[np.ndarray, "*batch 2 points"]:
         """Return the variance of the maps that x of these covariances have, without the unresolved part."""
@@ -158,12 +161,14 @@ class FieldPrior:
 
     @cached_property
     def _modes_now(self) -> Float[np.ndarray, "rank two_points"]:
-        return np.ascontiguousarray(self.modes[:, self.now].reshape(self.rank, -1))
+        modes: np.ndarray = np.ascontiguousarray(self.modes[:, self.now].reshape(self.rank, -1))
+        return modes
 
     @cached_property
     def mean_map(self) -> Float[np.ndarray, "lags 2 lat lon"]:
         """The mean on the whole grid, zero on land."""
-        return np.nan_to_num(self.grid.on_map(self.mean))
+        on_grid: np.ndarray = np.nan_to_num(self.grid.on_map(self.mean))
+        return on_grid
 
 
 def window_index(archive: Archive, lags: Any) -> Int[np.ndarray, "windows 2"]:
@@ -213,4 +218,11 @@ def _leading(deviation: Float[np.ndarray, "n p"], rank: int) -> tuple[np.ndarray
     values, vectors = values[::-1].clip(min=1e-12), vectors[:, ::-1]
     if n <= p:
         vectors = deviation.T @ vectors / np.sqrt(values)
-    return values / (n - 1), vectors
+    return values / (n - 1), _with_signs(vectors)
+
+
+def _with_signs(vectors: Float[np.ndarray, "p rank"]) -> Float[np.ndarray, "p rank"]:
+    """Return eigenvectors with their largest component positive: their sign is else a matter of rounding."""
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], axis=0)
+    signed: np.ndarray = vectors * np.where(largest < 0, -1, 1).astype(vectors.dtype)
+    return signed

@@ -77,7 +77,8 @@ class LinearGaussian(Baseline):
         """Return what segments see of the amplitudes."""
         nodes = zip((-0.5, 0.0, 0.5), SIMPSON, strict=True) if self.along else [(0.0, 1.0)]
         parts = [weight * self._at(observed, part * observed.duration) for part, weight in nodes]
-        return np.sum(parts, axis=0)
+        mean: np.ndarray = np.sum(parts, axis=0)
+        return mean
 
     def _at(self, observed: Segments, seconds: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2 modes"]:
         moment = observed.time + (1e9 * seconds).round().astype("timedelta64[ns]")
