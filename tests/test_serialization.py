@@ -2,6 +2,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -468,3 +470,31 @@ def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pickle, "Unpickler", refuse)
     model = small_model().regauged("v", EmpiricalPrior(torch.arange(3)))
     assert_same(saved(model, tmp_path), model)
+
+
+def test_the_package_s_classes_are_known_before_anything_of_it_was_used(tmp_path: Path) -> None:
+    BimodalModel(Linear(3, 2), Label(4, 2)).save(tmp_path)
+    code = f"""
+import sys
+from probcl.model import BimodalModel
+assert "probcl.encoders" not in sys.modules
+print(type(BimodalModel.load({str(tmp_path)!r}).encoder_v).__name__)
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert shown.stdout == "Label\n"
+
+
+def test_a_name_of_the_package_s_is_taken_before_anything_of_it_was_used() -> None:
+    code = """
+from torch import nn
+from probcl import register
+class LeNet(nn.Module): ...
+try:
+    register(LeNet)
+except ValueError as error:
+    print(error)
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert shown.stdout == "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"

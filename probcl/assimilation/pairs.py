@@ -15,7 +15,7 @@ from probcl.assimilation.fields import FieldPrior, window_index, windows_at
 from probcl.assimilation.simulation import Duration, simulate_tracks, timedelta_of
 from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.checks import require_count
-from probcl.datasets.pairs import Pairs
+from probcl.training.pairs import Batch
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class WindowPairs:
     index: Int[np.ndarray, "n 2"]
 
     @property
-    def pairs(self) -> Pairs:
+    def pairs(self) -> Batch:
         """As `probcl.fit` takes them."""
-        return Pairs(self.x, self.tokens)
+        return Batch(self.x, self.tokens)
 
     @property
     def first_of_each(self) -> Int[np.ndarray, " windows"]:
