@@ -1,12 +1,15 @@
 """What imports what in probcl, read from its source: the graph behind the architecture page and its test."""
 
 import ast
+import functools
+import tomllib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+LAYERS = Path(__file__).with_name("layers.toml")
 
 
 class When(StrEnum):
@@ -25,6 +28,28 @@ class Import(NamedTuple):
     when: When
 
 
+class Layers(NamedTuple):
+    """The storeys from the ground up with their rooms, and the reasons of the imports that reach up."""
+
+    storeys: dict[str, list[str]]
+    reach_up: dict[str, dict[str, str]]
+
+    @property
+    def rooms(self) -> list[str]:
+        """The rooms from the ground up."""
+        return [room for rooms in self.storeys.values() for room in rooms]
+
+
+def layers() -> Layers:
+    """Read the table of storeys."""
+    return Layers(**tomllib.loads(LAYERS.read_text(encoding="utf-8")))
+
+
+def room(module: str) -> str:
+    """Return the file or folder of probcl that a module is, or is in."""
+    return module.split(".")[1] if "." in module else module
+
+
 def modules(package: str) -> dict[str, Path]:
     """Return the files of a package by the dotted names of their modules."""
     found = {}
@@ -34,15 +59,16 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
-def imports(*packages: str) -> list[Import]:
+@functools.cache
+def imports(*packages: str) -> tuple[Import, ...]:
     """Return every import, of a module of these packages by another, in the order of the source."""
     files = {name: path for package in packages for name, path in modules(package).items()}
-    return [
+    return tuple(
         Import(name, imported, when)
         for name, path in files.items()
         for imported, when in _imports_of(ast.parse(path.read_text(encoding="utf-8")), files)
         if imported != name
-    ]
+    )
 
 
 def _imports_of(node: ast.AST, known: dict[str, Path], when: When = When.IMPORT) -> Iterator[tuple[str, When]]:
@@ -61,3 +87,12 @@ def _imports_of(node: ast.AST, known: dict[str, Path], when: When = When.IMPORT)
                 yield from _imports_of(child, known, When.TYPING)
             case _:
                 yield from _imports_of(child, known, when)
+
+
+def room_imports() -> dict[str, set[str]]:
+    """Return which rooms each room imports when it is imported, its own and the package's names apart."""
+    graph: dict[str, set[str]] = {room(module): set() for module in modules("probcl") if module != "probcl"}
+    for importer, imported, when in imports("probcl"):
+        if when is When.IMPORT and imported != "probcl" and room(importer) != room(imported):
+            graph[room(importer)].add(room(imported))
+    return graph
