@@ -289,6 +289,6 @@ def _write_netcdf(dataset: xr.Dataset, path: Path) -> None:
 
 def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
     if find_spec("zarr") is None:
-        raise ImportError("writing zarr needs the extra: pip install 'probcl[zarr]'")
+        raise ImportError('writing zarr needs the extra: pip install "probcl[zarr]"')
     # Of format 2, whose consolidated metadata every reader knows.
     dataset.to_zarr(path, mode="w-", zarr_format=2, consolidated=True)

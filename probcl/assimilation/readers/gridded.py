@@ -67,7 +67,7 @@ def read_archive(
         the grid is curvilinear, the calendar is not Gregorian, times occur twice, or `region` holds no grid.
     """
     if chunks is not None and not has_dask():
-        raise ImportError("chunks needs the extra: pip install 'probcl[dask]'")
+        raise ImportError('chunks needs the extra: pip install "probcl[dask]"')
     asked = require_names("names", names, _NAMES), require_names("units", units, ("u", "v", *GRID))
     wanted = require_region(region)
     opened = open_source(source)
