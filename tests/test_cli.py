@@ -70,7 +70,7 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["fti", "a.yaml"], 2, "No such command 'fti'"),
         (["fit"], 2, "Missing argument"),
-        (["fit", "a.yaml", "--outptu", "b"], 2, "No such option: --outptu"),
+        (["fit", "a.yaml", "--outptu", "b"], 2, "No such option"),
         (["fit", "a.yaml", "--epochs", "many"], 2, "Invalid value for '--epochs'"),
         (["fit", "a.yaml"], 2, "a.yaml: No such file or directory"),
         (["fit", "a.json"], 2, "a.json"),

@@ -38,7 +38,8 @@ def triton(folder: Path) -> None:
 
 
 def dask(folder: Path) -> None:
-    archive().to_netcdf(folder / "archive.nc")
+    if find_spec("dask"):
+        archive().to_netcdf(folder / "archive.nc")
     read_archive(folder / "archive.nc", chunks={"time": 1}).load()
 
 
