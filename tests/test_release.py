@@ -17,6 +17,7 @@ import yaml
 from import_graph import ROOT, modules
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 from public_api import LISTED, listing
 from release import check, extras
 
@@ -31,10 +32,10 @@ OLD_MODEL = Path(__file__).parent / "files" / "model-format-1"
 MODULES = {"pyro-ppl": "pyro", "pyyaml": "yaml", "pillow": "pil", "scikit-learn": "sklearn", "pyarrow": "pyarrow"}
 
 
-def bounds(*extras: str) -> dict[str, str]:
+def bounds(*extras: str) -> dict[str, Version]:
     """Return the lowest versions of what is needed, and of these extras."""
     wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
-    return {canonicalize_name(r.name): str(r.specifier).removeprefix(">=") for r in map(Requirement, wanted)}
+    return {canonicalize_name(r.name): Version(str(r.specifier).removeprefix(">=")) for r in map(Requirement, wanted)}
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +129,12 @@ def test_what_needs_an_extra_says_which_where_it_is_absent(
 
 
 def test_the_lowest_versions_are_those_that_are_tested() -> None:
-    pins = dict(
-        line.split("==") for line in (ROOT / "constraints-min.txt").read_text().splitlines() if not line.startswith("#")
-    )
-    low = bounds(*(PROJECT["optional-dependencies"].keys() - FOR_DEVELOPERS))
+    lines = (ROOT / "constraints-min.txt").read_text(encoding="utf-8").splitlines()
+    pins = {canonicalize_name(name): Version(v) for name, v in (line.split("==") for line in lines if line[0] != "#")}
+    lowest = bounds(*(PROJECT["optional-dependencies"].keys() - FOR_DEVELOPERS))
     untested = {"torch", "triton", "dapper"}  # constraints-min.txt says why
-    assert {canonicalize_name(name): version for name, version in pins.items() if canonicalize_name(name) in low} == {
-        name: version for name, version in low.items() if name not in untested
+    assert {name: pins[name] for name in lowest.keys() - untested} == {
+        name: lowest[name] for name in lowest.keys() - untested
     }
 
 

@@ -102,8 +102,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
     screen, rest = screen_and_rest(sys.argv[1:] if arguments is None else arguments)
     try:
+        command_line = application(rest)
         with screen.in_use():
-            code = application(rest)(rest or ["--help"], prog_name="probcl", standalone_mode=False)
+            code = command_line(rest or ["--help"], prog_name="probcl", standalone_mode=False)
             if code == INTERRUPTED:  # as typer tells of Ctrl-C
                 raise KeyboardInterrupt
         flush()
