@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 BENCHMARKS := accuracy crossover reductions losses conditionals busy retrieval ranks targets
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
+MIN_VENV ?= .venv-min
+MIN_READY := $(MIN_VENV)/.ready
+MIN_TESTS := $(addprefix tests/test_,$(addsuffix .py,scores model losses training resume serialization priors \
+	conditional retrieval_library retrieval_index datasets datasets_ocean assimilation_output assimilation_readers \
+	assimilation_readers_tracks cli cli_config cli_use))
 
 # Pinned versions hold for what is installed and for what builds it.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo ocean torus test test-all lint docs docs-check bench clean
+.PHONY: help demo ocean torus test test-all test-min release-check lint docs docs-check bench clean
 
 help:
 	@echo "make demo      fit images and labels on real digits; tables and a figure in results/mnist-digits"
@@ -18,6 +23,8 @@ help:
 	@echo "make ocean     map currents from drifters in a made-up sea; tables, figures and posterior.nc in results/ocean-vortices"
 	@echo "make test      the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-min  the tests of the core with the lowest versions that are allowed, in $(MIN_VENV)"
+	@echo "make release-check  build the wheel, and try it in empty environments without and with every extra"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation, strictly, into docs/_build/html"
 	@echo "make docs-check  the documentation in a browser: links, phone width, console, accessibility (needs Chromium)"
@@ -48,6 +55,18 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+$(MIN_READY): pyproject.toml constraints-min.txt
+	$(PYTHON) -m venv $(MIN_VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints-min.txt $(MIN_VENV)/bin/python -m pip install --quiet \
+		--editable ".[dask,faiss,parquet,zarr]" beartype hypothesis pytest pytest-timeout
+	@touch $@
+
+test-min: $(MIN_READY)
+	$(MIN_VENV)/bin/python -m pytest -m "not slow" $(MIN_TESTS)
+
+release-check: $(READY)
+	$(BIN)/python tests/release/check.py
+
 lint: $(READY)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -64,4 +83,4 @@ bench: $(READY)
 	@for question in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$question || exit 1; done
 
 clean:
-	rm -rf $(VENV) docs/_build docs/api docs/gallery results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) docs/_build docs/api docs/gallery results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from probcl import __version__
 from probcl.alignment import Alignment, InnerProduct, require_alignment
 from probcl.checks import describe, require_count, require_tensor
 from probcl.embed import as_input, embed
@@ -227,8 +228,6 @@ class BimodalModel(nn.Module, HubMixin):
         write_atomically(directory / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
 
     def _record(self) -> dict[str, Any]:
-        from probcl import __version__
-
         gauge = self.gauge
         return {
             "probcl_version": __version__,

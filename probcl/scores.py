@@ -64,7 +64,7 @@ class Scores:
     method
         How the reductions are carried out: ``"dense"`` stores the n × m matrix, ``"tiled"`` never does and has first
         derivatives only, by `torch.autograd` and not by `torch.func`, and so does ``"triton"``, on a CUDA device
-        (``pip install probcl[triton]``), with fused programs for log-sum-exps, in which what a cosine normalises and a
+        (extra ``triton``), with fused programs for log-sum-exps, in which what a cosine normalises and a
         distance centres is rounded to half precision again if the embeddings are in it. ``"auto"`` takes the one that
         should be the fastest for the size and the device.
     bias_u, bias_v

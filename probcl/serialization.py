@@ -57,6 +57,8 @@ def register(cls: M) -> M:
     ...     def forward(self, x):
     ...         return self.factor * x
     """
+    if cls.__module__.partition(".")[0] != "probcl":
+        _register_own()
     if cls.__name__ in _REGISTRY and _REGISTRY[cls.__name__].__module__ != cls.__module__:
         raise ValueError(
             f"a module named {cls.__name__!r} is registered already, by {_REGISTRY[cls.__name__].__module__}"
@@ -88,12 +90,23 @@ def to_config(module: nn.Module) -> dict[str, Any]:
 def from_config(config: Mapping[str, Any], role: str) -> nn.Module:
     """Rebuild a registered module. `role` names it in the error a caller sees if that cannot be done."""
     name, arguments = config["class"], config["arguments"]
+    if name not in _REGISTRY:
+        _register_own()
     if name not in _REGISTRY or arguments is None:
         raise CheckpointError(
             f"{role} is a {name!r}, which is not registered, or was built with arguments that are not JSON values: "
             f"decorate the class with probcl.register before saving, or pass the module itself, load(..., {role}=...)"
         )
     return _REGISTRY[name](**{key: _from_json(value, role) for key, value in arguments.items()})
+
+
+@functools.cache
+def _register_own() -> None:
+    """Import what is public, which registers every class of the package: so far only what was asked for is imported."""
+    import probcl
+
+    for name in probcl.__all__:
+        getattr(probcl, name)
 
 
 def _named_arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any]:

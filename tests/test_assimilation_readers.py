@@ -287,7 +287,7 @@ def test_files_are_read_lazily_with_dask_and_at_once_without(tmp_path, monkeypat
     cut = read_archive(f"{tmp_path}/map_*.nc", chunks={"time": 2, "latitude": 3})
     assert cut["u"].chunks == ((2, 2), (3, 3, 2), (9,))
     monkeypatch.setitem(sys.modules, "dask", None)
-    with pytest.raises(ImportError, match=r"chunks needs the extra: pip install 'probcl\[dask\]'"):
+    with pytest.raises(ImportError, match=r'chunks needs the extra: pip install "probcl\[dask\]"'):
         read_archive(f"{tmp_path}/map_*.nc", chunks={"time": 1})
     eager = read_archive(f"{tmp_path}/map_*.nc")
     assert eager["u"].chunks is None

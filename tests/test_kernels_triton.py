@@ -113,7 +113,7 @@ def test_without_triton_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "probcl.kernels.triton_programs", raising=False)
     u = normal(3, 2, dtype=torch.float32)
-    with pytest.raises(ImportError, match=re.escape("pip install probcl[triton]")):
+    with pytest.raises(ImportError, match=re.escape('pip install "probcl[triton]"')):
         Scores(u, u, method="triton")
 
 

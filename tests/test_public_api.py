@@ -1,8 +1,12 @@
+import ast
 import doctest
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -98,8 +102,27 @@ def test_what_was_promised_is_public(name: str) -> None:
 
 def test_all_names_exist_and_nothing_else_is_in_the_way() -> None:
     assert len(set(pcl.__all__)) == len(pcl.__all__)
+    assert all(hasattr(pcl, name) for name in pcl.__all__)  # each is imported only when it is asked for
     defined = {name for name, value in vars(pcl).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert defined == {name for name in pcl.__all__ if not inspect.ismodule(getattr(pcl, name))}
+
+
+def test_type_checkers_are_told_of_the_same_names() -> None:
+    stub = ast.parse(Path(pcl.__file__).with_suffix(".pyi").read_text())
+    (told,) = (ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert sorted(told) == sorted(pcl.__all__)
+
+
+def test_the_import_imports_nothing_heavy() -> None:
+    code = "import sys, probcl; sys.exit(str({'torch', 'numpy', 'xarray', 'matplotlib'} & {*sys.modules} or ''))"
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stderr.strip() == ""
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Scorse"):
+        _ = pcl.Scorse
 
 
 @every_module

@@ -2,6 +2,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -501,3 +503,31 @@ def test_an_error_names_the_file_that_was_to_be_written_and_no_temporary_one(tmp
         raise OSError(28, "No space left on device")
     with pytest.raises(FileNotFoundError, match="another"), replacing(tmp_path / "file"):
         raise FileNotFoundError(2, "No such file", "another")
+
+
+def test_the_package_s_classes_are_known_before_anything_of_it_was_used(tmp_path: Path) -> None:
+    BimodalModel(Linear(3, 2), Label(4, 2)).save(tmp_path)
+    code = f"""
+import sys
+from probcl.model import BimodalModel
+assert "probcl.encoders" not in sys.modules
+print(type(BimodalModel.load({str(tmp_path)!r}).encoder_v).__name__)
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert shown.stdout == "Label\n"
+
+
+def test_a_name_of_the_package_s_is_taken_before_anything_of_it_was_used() -> None:
+    code = """
+from torch import nn
+from probcl import register
+class LeNet(nn.Module): ...
+try:
+    register(LeNet)
+except ValueError as error:
+    print(error)
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert shown.stdout == "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"

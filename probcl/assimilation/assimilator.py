@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
-import probcl
+from probcl import __version__
 from probcl.assimilation import storage
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines.base import Moment, as_time, to_dataset
@@ -374,7 +374,7 @@ def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:
 def _record(parts: Holdout, seed: int, pairs: int, why: Mapping[str, Any]) -> dict[str, Any]:
     times = parts.train["time"].values
     return {
-        "version": probcl.__version__,
+        "version": __version__,
         "seed": seed,
         "pairs": pairs,
         "trained_on": {"times": [str(times[0]), str(times[-1])], "maps": len(times), **parts.members("train")},

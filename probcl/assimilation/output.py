@@ -329,7 +329,7 @@ def _say_why_nothing_can_be_written(path: Path, error: Exception) -> None:
 
 def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
     if find_spec("zarr") is None:
-        raise ImportError("writing zarr needs the extra: pip install 'probcl[zarr]'")
+        raise ImportError('writing zarr needs the extra: pip install "probcl[zarr]"')
     from numcodecs import Zlib  # type: ignore[import-untyped]
 
     guarded = dataset.copy()

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from probcl import __version__
+
 FIELD_ENCODING = {
     "dtype": "float32",
     "zlib": True,
@@ -111,8 +113,6 @@ def global_attributes(
     archive: Mapping[Any, Any], analysis: Mapping[Any, Any], notes: Mapping[str, object]
 ) -> dict[str, Any]:
     """Return the attributes of the file: those of the archive, of the analysis, and how the file came to be."""
-    from probcl import __version__  # the package imports this module before it has a version
-
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     told = {key: _text(value) for key, value in notes.items()}
     line = f"{stamp} probcl {__version__}: " + "; ".join(f"{key} {value}" for key, value in told.items())

@@ -16,7 +16,7 @@ from probcl.assimilation.segments import Segments
 from probcl.assimilation.simulation import Duration, seconds_of, simulate_tracks, timedelta_of
 from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.checks import require_count
-from probcl.datasets.pairs import Pairs
+from probcl.training.pairs import Batch
 
 # Times between fixes that are so many times longer, or shorter, than any learned are unlike them.
 _UNLIKE = 2.0
@@ -103,9 +103,9 @@ class WindowPairs:
     index: Int[np.ndarray, "n 2"]
 
     @property
-    def pairs(self) -> Pairs:
+    def pairs(self) -> Batch:
         """As `probcl.fit` takes them."""
-        return Pairs(self.x, self.tokens)
+        return Batch(self.x, self.tokens)
 
     @property
     def first_of_each(self) -> Int[np.ndarray, " windows"]:

@@ -3,45 +3,76 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, NamedTuple
 
 import typer
 
 import probcl
-from probcl.cli.assimilate import assimilate
-from probcl.cli.cite import cite
-from probcl.cli.diagnose import diagnose
 from probcl.cli.errors import FAILED, INTERRUPTED, MISUSED, OK, ConfigError, Interruption, Misuse
-from probcl.cli.fit import fit
-from probcl.cli.info import info
 from probcl.cli.screen import Screen, current, flush, screen_and_rest
-from probcl.cli.use import classify, retrieve, sample
 
 # Of whichever click this typer brings: what it raises for a command that was typed wrongly.
 _UsageError = typer.BadParameter.__bases__[0]
 _EVERYWHERE = "Everywhere: before or after the command"
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 1 it failed, 2 it was asked wrongly, 130 interrupted.",
-)
-for command, panel in (
-    (fit, "Make a model"),
-    (retrieve, "Use it"),
-    (classify, "Use it"),
-    (sample, "Use it"),
-    (assimilate, "Currents from drifters"),
-    (diagnose, "Look at it"),
-    (info, "Look at it"),
-    (cite, "Look at it"),
-):
-    app.command(rich_help_panel=panel, no_args_is_help=False)(command)
+
+class Command(NamedTuple):
+    """What the overview says of a command, and the module of the function that has its name."""
+
+    panel: str
+    summary: str
+    module: str
 
 
-@app.callback(invoke_without_command=True)
+COMMANDS = {
+    "fit": Command("Make a model", "Fit a model as a config says, and write it into a folder.", "fit"),
+    "retrieve": Command("Use it", "Find the items that belong to each query, best first.", "use"),
+    "classify": Command("Use it", "Give each image (or whatever u is) the probabilities of the classes.", "use"),
+    "sample": Command("Use it", "Draw from the learned conditional, the prior tilted by the model.", "use"),
+    "assimilate": Command(
+        "Currents from drifters",
+        "Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.",
+        "assimilate",
+    ),
+    "diagnose": Command(
+        "Look at it", "Test a model on pairs that it has not seen, and write a report with figures.", "diagnose"
+    ),
+    "info": Command(
+        "Look at it",
+        "Say what a model is: its parts, what its conditionals are good for, and how it was fitted.",
+        "info",
+    ),
+    "cite": Command("Look at it", "Print BibTeX for the papers behind the parts of a model.", "cite"),
+}
+
+
+def application(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line for these arguments.
+
+    A command that is not among them can only be listed: its module, and torch with it, is not imported.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Exit codes: 0 fine, 1 it failed, 2 it was asked wrongly, 130 interrupted.",
+    )
+    app.callback(invoke_without_command=True)(overview)
+    for name, (panel, summary, module) in COMMANDS.items():
+        if name in arguments:
+            function = getattr(import_module(f"probcl.cli.{module}"), name)
+            app.command(name, rich_help_panel=panel, no_args_is_help=False)(function)
+        else:
+            app.command(name, rich_help_panel=panel, help=summary)(_listed)
+    return app
+
+
+def _listed() -> None:
+    raise AssertionError("a command that was not asked for was run")
+
+
 def overview(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     quiet: Annotated[
@@ -71,8 +102,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
     screen, rest = screen_and_rest(sys.argv[1:] if arguments is None else arguments)
     try:
+        command_line = application(rest)
         with screen.in_use():
-            code = app(rest or ["--help"], prog_name="probcl", standalone_mode=False)
+            code = command_line(rest or ["--help"], prog_name="probcl", standalone_mode=False)
             if code == INTERRUPTED:  # as typer tells of Ctrl-C
                 raise KeyboardInterrupt
         flush()

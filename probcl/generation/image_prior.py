@@ -9,6 +9,7 @@ from jaxtyping import Float
 from pyro.distributions import MixtureSameFamily
 from torch import Tensor
 
+from probcl import __version__
 from probcl.checks import describe, require_count
 from probcl.errors import CheckpointError
 from probcl.frozen import evaluating
@@ -78,8 +79,6 @@ class ImagePrior(DecoderPrior):
 
         An existing save is replaced atomically.
         """
-        from probcl import __version__
-
         law = {f"latent.{name}": tensor for name, tensor in parameters(self.latent).items()}
         networks = {f"autoencoder.{name}": tensor for name, tensor in self.autoencoder.state_dict().items()}
         record = {"probcl_version": __version__, "autoencoder": to_config(self.autoencoder)}

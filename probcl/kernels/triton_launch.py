@@ -29,7 +29,7 @@ def programs() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "triton":
             raise
-        raise ImportError("method='triton' needs Triton: pip install probcl[triton]") from error
+        raise ImportError('method="triton" needs Triton, an extra: pip install "probcl[triton]"') from error
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def read_archive(
     (('time', 'latitude', 'longitude'), 'uo')
     """
     if chunks is not None and not has_dask():
-        raise ImportError("chunks needs the extra: pip install 'probcl[dask]'")
+        raise ImportError('chunks needs the extra: pip install "probcl[dask]"')
     asked = require_names("names", names, _NAMES), require_names("units", units, ("u", "v", *GRID))
     wanted = require_region(region)
     opened = open_source(source)

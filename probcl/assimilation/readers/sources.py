@@ -112,7 +112,7 @@ def _open(path: Path) -> xr.Dataset:
     if folder and not any((path / mark).exists() for mark in _ZARR_MARKS):
         raise DataFileError(f"source must be a file or a zarr folder, got {path.name!r}, a folder that is no zarr")
     if folder and find_spec("zarr") is None:
-        raise ImportError(f"{path.name} is zarr, which needs the extra: pip install 'probcl[zarr]'")
+        raise ImportError(f'{path.name} is zarr, which needs the extra: pip install "probcl[zarr]"')
     if folder:
         require_readable(path)
     else:

@@ -28,7 +28,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DataFileError(f"source must be a file, got {path.name!r}, which does not exist")
     csv = path.suffix in (".csv", ".gz")
     if not csv and find_spec("pyarrow") is None:
-        raise ImportError(f"{path.name} is Parquet, which needs pyarrow: pip install pyarrow")
+        raise ImportError(f'{path.name} is Parquet, which needs pyarrow: pip install "probcl[parquet]"')
     try:
         return pd.read_csv(path, skipinitialspace=True) if csv else pd.read_parquet(path)
     except (OSError, ValueError, EOFError, RuntimeError, UnicodeError, OverflowError) as error:
