@@ -158,5 +158,5 @@ def _huggingface_hub() -> ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError("the Hugging Face Hub needs the extra: pip install 'probcl[hub]'") from error
+        raise ImportError('the Hugging Face Hub needs the extra: pip install "probcl[hub]"') from error
     return huggingface_hub

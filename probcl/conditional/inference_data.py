@@ -92,7 +92,7 @@ def to_inference_data(
     try:
         from arviz import InferenceData
     except ImportError as error:
-        raise ImportError("InferenceData needs the extra: pip install 'probcl[arviz]'") from error
+        raise ImportError('InferenceData needs the extra: pip install "probcl[arviz]"') from error
     if not isinstance(posterior, TiltedDistribution):
         raise TypeError(f"posterior must be what a Conditional's condition() returns, got {describe(posterior)}")
     draws = posterior.draw(num_samples, seed=seed) if draws is None else draws

@@ -156,4 +156,4 @@ def _require_tensorboard() -> None:
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise ImportError("writing event files needs the extra: pip install 'probcl[tensorboard]'") from error
+        raise ImportError('writing event files needs the extra: pip install "probcl[tensorboard]"') from error

@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = "faiss,triton,dask,zarr,parquet,dapper"
+EXTRAS = "faiss,triton,dask,zarr,parquet,dapper,tensorboard,arviz,hub"
 SMOKE = Path(__file__).with_name("smoke.py")
 
 SCRIPT = """

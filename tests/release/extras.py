@@ -62,12 +62,30 @@ def parquet(folder: Path) -> None:
     read_tracks(path, position_error=100.0)
 
 
+def tensorboard(folder: Path) -> None:
+    pcl.training.TensorBoard(folder).log({"loss": 1.0}, step=0)
+
+
+def arviz(folder: Path) -> None:
+    model = pcl.BimodalModel(pcl.encoders.MLP(3, 2), pcl.encoders.Linear(2, 2))
+    posterior = model.u_given_v(pcl.GaussianPrior(torch.zeros(3), torch.eye(3))).condition(torch.zeros(1, 2))
+    pcl.conditional.to_inference_data(posterior, num_samples=10)
+
+
+def hub(folder: Path) -> None:
+    model = pcl.BimodalModel(pcl.encoders.Linear(3, 2), pcl.encoders.Linear(2, 2))
+    try:
+        model.push_to_hub("nobody/nothing", token="none")
+    except OSError:
+        pass  # there is no such place, and perhaps no network
+
+
 def dapper(folder: Path) -> None:
     ETKF(10).fit(archive()).analyse(tracks(), "2000-01-02", members=4)
 
 
 CALLS: dict[str, Callable[[Path], None]] = {
-    call.__name__: call for call in (faiss, triton, dask, zarr, parquet, dapper)
+    call.__name__: call for call in (faiss, triton, dask, zarr, parquet, dapper, tensorboard, arviz, hub)
 }
-PACKAGES = {"parquet": "pyarrow"}
+PACKAGES = {"parquet": "pyarrow", "hub": "huggingface_hub"}
 """The package behind an extra, where it has another name."""
