@@ -58,7 +58,7 @@ test-all: $(READY)
 $(MIN_READY): pyproject.toml constraints-min.txt
 	$(PYTHON) -m venv $(MIN_VENV)
 	PIP_CONSTRAINT=$(CURDIR)/constraints-min.txt $(MIN_VENV)/bin/python -m pip install --quiet \
-		--editable ".[dask,faiss,parquet,zarr]" beartype hypothesis pytest pytest-timeout
+		--editable ".[arviz,dask,faiss,hub,parquet,tensorboard,zarr]" beartype hypothesis pytest pytest-timeout
 	@touch $@
 
 test-min: $(MIN_READY)

@@ -149,5 +149,5 @@ def test_without_arviz_the_extra_is_named(monkeypatch):
         return known(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install 'probcl\[arviz\]'"):
+    with pytest.raises(ImportError, match=r'pip install "probcl\[arviz\]"'):
         to_inference_data(posterior(), 10)

@@ -243,7 +243,7 @@ def test_without_huggingface_hub_the_extra_is_named(model, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     for call in (model.push_to_hub, pcl.BimodalModel.from_pretrained):
-        with pytest.raises(ImportError, match=r"pip install 'probcl\[hub\]'"):
+        with pytest.raises(ImportError, match=r'pip install "probcl\[hub\]"'):
             call("me/currents")
 
 

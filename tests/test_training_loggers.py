@@ -160,5 +160,5 @@ def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
         return known(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install 'probcl\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r'pip install "probcl\[tensorboard\]"'):
         TensorBoard(tmp_path)

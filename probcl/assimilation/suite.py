@@ -28,6 +28,7 @@ _MEMBERS = 1000
 _WINDOWS, _TUNING_MEMBERS = 24, 30
 FLOORS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Error floors to choose among, in m/s."""
+_UNTUNED_FLOOR = 0.1
 # The smoother takes ten times as long as the others.
 _SMOOTHER_WINDOWS, _ENSEMBLE = 8, 60
 _MODEL_ERRORS = (300.0, 3000.0, 10_000.0)
@@ -72,8 +73,8 @@ def fit_baselines(
     optimal interpolation, localised; the ensemble smoother on the tracks, of 60 members; analogs. Hyper-parameters of
     the covariances are the likeliest. Error floor, taper, number of analogs and model error are those of least CRPS on
     24 windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that nothing is
-    fitted to; of an archive of one member they are of what is fitted to, and analogs, which would find themselves
-    there, are not tuned.
+    fitted to; of an archive of one member they are of what is fitted to, and EnOI and analogs, which would find
+    themselves there, are not tuned.
 
     Covariances and ensembles are of 1000 members, evenly chosen, if there are more; climatology and analogs are of all.
 
@@ -124,16 +125,18 @@ def _fits(
     yield "climatology", Climatology().fit_to(whole), {}
     for kind in ("stream function", "isotropic"):
         yield f"OI, {kind}", OptimalInterpolation(kind, seed=seed).fit_to(part), {"error_floor": FLOORS}
-    localised = EnsembleOptimalInterpolation(radius=radii[-1]).fit_to(part)
-    yield "EnOI, localised", localised, {"radius": radii, "error_floor": FLOORS}
+    # On windows of its own one member would find itself, and tuning would trust it.
+    alone = len(whole.values) == 1
+    localised = EnsembleOptimalInterpolation(radius=radii[0] if alone else radii[-1], error_floor=_UNTUNED_FLOOR)
+    yield "EnOI, localised", localised.fit_to(part), {} if alone else {"radius": radii, "error_floor": FLOORS}
     if smoother:
         method = EnsembleSmoother(_advection, ensemble=_ENSEMBLE, radius=radii[-1]).fit_to(part)
         # Few windows make a covariance that only a short taper keeps from diverging.
-        taper = {"radius": radii} if len(whole.values) == 1 else {}
+        taper = {"radius": radii} if alone else {}
         yield "ensemble smoother", method, {**taper, "model_error": _MODEL_ERRORS}
     neighbours = [count for count in _NEIGHBOURS if count <= len(whole.maps)]
     if neighbours:
-        tuned = {"error_floor": FLOORS, "neighbours": neighbours} if len(whole.values) > 1 else {}
+        tuned = {} if alone else {"error_floor": FLOORS, "neighbours": neighbours}
         yield "analogs", Analogs(neighbours[len(neighbours) // 2]).fit_to(whole), tuned
 
 

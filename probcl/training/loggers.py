@@ -20,6 +20,17 @@ class Logger(Protocol):
     Steps never fall within a fit, and one step may come twice with other names. A fit that is resumed goes on with the
     step after its checkpoint's, so those that were logged between the checkpoint and the interruption come again, with
     the same values on a CPU.
+
+    Examples
+    --------
+    >>> class Kept:
+    ...     def __init__(self):
+    ...         self.rows = []
+    ...
+    ...     def log(self, scalars, step):
+    ...         self.rows.append((step, dict(scalars)))
+    >>> isinstance(Kept(), Logger)
+    True
     """
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
