@@ -48,7 +48,16 @@ def rows_of(rooms: list[str], graph: nx.DiGraph) -> list[list[str]]:
     """Divide the rooms of a storey into rows, so that each imports from rows below its own."""
     inside = nx.DiGraph(graph.subgraph(rooms))
     inside.add_nodes_from(rooms)
-    return [sorted(row, key=rooms.index) for row in nx.topological_generations(inside.reverse())]
+    rows = (sorted(row, key=rooms.index) for row in nx.topological_generations(inside.reverse()))
+    return [part for row in rows for part in wrapped(row)]
+
+
+def wrapped(row: list[str]) -> list[list[str]]:
+    """Divide a row that is too wide in two, and these again."""
+    if sum(width_of(name) + APART for name in row) <= WIDTH - LEFT - RIGHT:
+        return [row]
+    half = (len(row) + 1) // 2
+    return wrapped(row[half:]) + wrapped(row[:half])
 
 
 def routed(rows: list[list[Node]], graph: nx.DiGraph) -> tuple[list[list[Node]], nx.DiGraph]:
