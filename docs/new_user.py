@@ -27,6 +27,8 @@ def steps(clone: Path) -> Iterator[tuple[str, list[str]]]:
     readme, quickstart = (BLOCK.findall((clone / page).read_text(encoding="utf-8")) for page in PAGES)
     first = next(text for kind, text in readme if kind == "sh").splitlines()[0]
     yield f"README: {first.split('#')[0].strip()}", ["bash", "-euc", first]
+    # Of the two ways to install, each is to work without the other.
+    shutil.rmtree(clone / ".venv")
     for number, text in enumerate((text for kind, text in quickstart if kind == "sh"), start=1):
         yield f"quickstart: commands {number}", ["bash", "-euc", text]
     script = clone / "first_model.py"
@@ -51,7 +53,6 @@ def main() -> int:
             for name, value in os.environ.items()
             if not name.startswith(("VIRTUAL_ENV", "PYTHON", "PROBCL"))
         }
-        environment["PIP_CONSTRAINT"] = str(clone / "constraints.txt")
         taken = {f"reading, {WORDS_PER_MINUTE} words a minute": reading(clone)}
         for name, command in steps(clone):
             began = time.perf_counter()

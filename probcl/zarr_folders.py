@@ -64,7 +64,12 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _metadata(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.name in _METADATA and path.is_file())
+    for path in sorted(folder.rglob("*")):
+        # What is behind a link is not looked at here, and zarr would follow it.
+        if path.is_symlink():
+            raise DataFileError(f"{_name(path, folder)} must be a file or a folder, got a link")
+        if path.name in _METADATA and path.is_file():
+            yield path
 
 
 def _parsed(path: Path, folder: Path) -> Any:

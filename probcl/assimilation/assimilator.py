@@ -158,6 +158,8 @@ class Assimilator:
         TypeError, ValueError
             If the archive is refused, covers no window, or an argument makes no sense.
         """
+        if method != "auto" and method not in ROUTES:
+            raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
         campaign = Campaign(window, fix_interval, n_drifters, position_error)
         parts = hold_out(archive, held_out, gap, campaign.length)
         trained = Archive.of(parts.train)
@@ -173,8 +175,6 @@ class Assimilator:
         methods = [method] if method != "auto" else worth_trying(field_prior, train)
         trials = []
         for name in methods:
-            if name not in ROUTES:
-                raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {name!r}")
             route = ROUTES[name](field_prior, ROUTES[name].build(field_prior, seed, context))
             route.train(train, check, seed=seed, **training)
             route.remember(train)
@@ -365,7 +365,7 @@ def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:
     """Return lags of a window's maps, evenly over it, the middle among them."""
     half = campaign.length // 2
     within = int(half // np.diff(archive.times).min()) if len(archive.times) > 1 else 0
-    each_side = min(within, maps // 2)
+    each_side = min(within, (maps - 1) // 2)
     if each_side == 0:
         return np.zeros(1, "timedelta64[ns]")
     return np.arange(-each_side, each_side + 1) * (half // each_side)

@@ -73,8 +73,8 @@ def fit_baselines(
     optimal interpolation, localised; the ensemble smoother on the tracks, of 60 members; analogs. Hyper-parameters of
     the covariances are the likeliest. Error floor, taper, number of analogs and model error are those of least CRPS on
     24 windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that nothing is
-    fitted to; of an archive of one member they are of what is fitted to, and EnOI and analogs, which would find
-    themselves there, are not tuned.
+    fitted to; of an archive of one member, or of patches of one, they are of the days that are fitted to, and EnOI
+    and analogs, which would find themselves there, are not tuned.
 
     Covariances and ensembles are of 1000 members, evenly chosen, if there are more; climatology and analogs are of all.
 
@@ -103,7 +103,9 @@ def fit_baselines(
     rest, aside = _set_aside(archive)
     cases = simulate_cases(aside, campaign, _WINDOWS, fix_interval=fix_interval, n_drifters=n_drifters, seed=seed + 1)
     suite = Suite()
-    fits = _fits(Archive.of(rest), Archive.of(_fewer(rest)), smoother, seed)
+    # Patches are members of the same days, and overlap.
+    shared = archive.sizes.get("member", 1) == 1 or "patch_latitude" in archive.coords
+    fits = _fits(Archive.of(rest), Archive.of(_fewer(rest)), smoother, seed, shared)
     began = clock.perf_counter()
     for name, method, settings in fits:
         suite.chosen[name] = {}
@@ -118,25 +120,24 @@ def fit_baselines(
 
 
 def _fits(
-    whole: Archive, part: Archive, smoother: bool, seed: int
+    whole: Archive, part: Archive, smoother: bool, seed: int, shared: bool
 ) -> Iterator[tuple[str, Baseline, dict[str, Sequence[float]]]]:
     """Yield names, fitted methods, and the settings to tune one after the other; none needs another fit."""
     radii = [reach * whole.grid.diagonal for reach in _REACHES]
     yield "climatology", Climatology().fit_to(whole), {}
     for kind in ("stream function", "isotropic"):
         yield f"OI, {kind}", OptimalInterpolation(kind, seed=seed).fit_to(part), {"error_floor": FLOORS}
-    # On windows of its own one member would find itself, and tuning would trust it.
-    alone = len(whole.values) == 1
-    localised = EnsembleOptimalInterpolation(radius=radii[0] if alone else radii[-1], error_floor=_UNTUNED_FLOOR)
-    yield "EnOI, localised", localised.fit_to(part), {} if alone else {"radius": radii, "error_floor": FLOORS}
+    # On windows of its own days a method would find these, and tuning would trust it.
+    localised = EnsembleOptimalInterpolation(radius=radii[0] if shared else radii[-1], error_floor=_UNTUNED_FLOOR)
+    yield "EnOI, localised", localised.fit_to(part), {} if shared else {"radius": radii, "error_floor": FLOORS}
     if smoother:
         method = EnsembleSmoother(_advection, ensemble=_ENSEMBLE, radius=radii[-1]).fit_to(part)
         # Few windows make a covariance that only a short taper keeps from diverging.
-        taper = {"radius": radii} if alone else {}
+        taper = {"radius": radii} if shared else {}
         yield "ensemble smoother", method, {**taper, "model_error": _MODEL_ERRORS}
     neighbours = [count for count in _NEIGHBOURS if count <= len(whole.maps)]
     if neighbours:
-        tuned = {} if alone else {"error_floor": FLOORS, "neighbours": neighbours}
+        tuned = {} if shared else {"error_floor": FLOORS, "neighbours": neighbours}
         yield "analogs", Analogs(neighbours[len(neighbours) // 2]).fit_to(whole), tuned
 
 
