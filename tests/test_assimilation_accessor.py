@@ -139,6 +139,6 @@ def test_a_truth_elsewhere_and_a_dataset_without_members_are_refused():
 def test_is_there_once_assimilation_is_imported():
     assert xr.Dataset.probcl is probcl.assimilation.PosteriorAccessor
     there = "print(hasattr(xarray.Dataset, 'probcl'))"
-    script = f"import xarray; {there}; import probcl; {there}"
+    script = f"import xarray; {there}; import probcl.assimilation; {there}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
