@@ -9,6 +9,8 @@ from cli_cases import run, run_json
 from ocean_cases import random_fourier
 
 from probcl.assimilation import Assimilator, read_archive, read_tracks, simulate_tracks, write
+from probcl.assimilation.pairs import WindowPairs
+from probcl.assimilation.routes import Route
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,26 @@ def test_a_posterior_is_an_archive_that_survives_the_way_through_zarr(folder: Pa
     back = read_archive(folder / "e.nc")
     write(back.rename(member="realization"), folder / "f.zarr")
     xr.testing.assert_allclose(read_archive(folder / "f.zarr").load(), back.load())
+
+
+def test_ctrl_c_while_it_learns_is_gone_on_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = Route.remember
+
+    def stop(self: Route, pairs: WindowPairs) -> None:
+        raise KeyboardInterrupt
+
+    command = [part if part != folder / "model" else tmp_path / "model" for part in train(folder, "model")]
+    monkeypatch.setattr(Route, "remember", stop)
+    assert run(*command, "--method", "information", "-q") == 130
+    assert "nothing is lost" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".model.training.information"]
+    monkeypatch.setattr(Route, "remember", interrupted)
+    assert run(*command, "--method", "information", "-q") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    straight = [part if part != folder / "model" else tmp_path / "other" for part in train(folder, "model")]
+    assert run(*straight, "--method", "information", "-q") == 0
+    seen = read_tracks(folder / "drifters.csv", position_error=80.0)
+    one, other = (Assimilator.load(tmp_path / name).assimilate(seen, members=4) for name in ("model", "other"))
+    np.testing.assert_array_equal(one.u.values, other.u.values)

@@ -108,6 +108,8 @@ class Assimilator:
         held_out: float = 0.1,
         gap: Duration = "32D",
         context: bool = False,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
         seed: int = 0,
         **training: Any,
     ) -> "Assimilator":
@@ -148,6 +150,10 @@ class Assimilator:
         context
             Whether the nonlinear encoders of retrieval and of the sampler are given the mean of optimal interpolation
             in the prior's modes, to start from.
+        checkpoint
+            Stem of the files in which the training of each method is kept as it goes, ``STEM.information`` and so on.
+        resume
+            Whether to go on from them, where they are there; the archive and all arguments must be the same.
         seed
             Of everything.
         **training
@@ -176,7 +182,8 @@ class Assimilator:
         trials = []
         for name in methods:
             route = ROUTES[name](field_prior, ROUTES[name].build(field_prior, seed, context))
-            route.train(train, check, seed=seed, **training)
+            kept = {} if checkpoint is None else {"checkpoint": Path(f"{checkpoint}.{name}"), "resume": resume}
+            route.train(train, check, seed=seed, **kept, **training)
             route.remember(train)
             route.calibrate(check, truth)
             trials.append(Trial.of(route, check, truth, seed))

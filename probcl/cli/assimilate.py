@@ -1,5 +1,8 @@
 """``probcl assimilate``: from an archive of currents and drifters' tracks to a posterior ensemble, as a CF file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from probcl.cli.errors import Misuse
+from probcl.cli.errors import Interruption, Misuse
 from probcl.cli.outputs import require_suffix
 from probcl.cli.screen import Screen, current
 from probcl.serialization import replacing, require_writable
@@ -62,7 +65,8 @@ def assimilate(
 ) -> None:
     """Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.
 
-    The first time, --archive says what to learn from, and MODEL is where the learned analysis is kept.
+    The first time, --archive says what to learn from, and MODEL is where the learned analysis is kept. If that is
+    interrupted, the same command goes on.
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
 
@@ -76,25 +80,46 @@ def assimilate(
     seen = read_tracks(tracks, position_error=error)
     if archive is not None:
         screen.say(f"learning from {archive}")
-        learned = Assimilator.fit(
-            read_archive(archive).load(),
-            window=window,
-            fix_interval=fix_interval or "12h",
-            n_drifters=drifters or seen.sizes["trajectory"],
-            method=method,
-            gap=gap,
-            position_error=float(np.nanmedian(seen["position_error"])),
-            patch=patch,
-            pairs=pairs,
-            seed=seed,
-            progress=not screen.quiet and screen.err.is_terminal,
-        )
-        _keep(learned, model)
+        with _resumable(model) as checkpoint:
+            learned = Assimilator.fit(
+                read_archive(archive).load(),
+                window=window,
+                fix_interval=fix_interval or "12h",
+                n_drifters=drifters or seen.sizes["trajectory"],
+                method=method,
+                gap=gap,
+                position_error=float(np.nanmedian(seen["position_error"])),
+                patch=patch,
+                pairs=pairs,
+                checkpoint=checkpoint,
+                resume=True,
+                seed=seed,
+                progress=not screen.quiet and screen.err.is_terminal,
+            )
+            _keep(learned, model)
     else:
         learned = Assimilator.load(model)
     posterior = learned.assimilate(seen, time or None, members=members, seed=seed, centre=centre)
     write(posterior, output)
     _show(screen, learned, posterior, output)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[Path]:
+    """Give the stem of checkpoints beside a folder; remove them at the end, and keep them at Ctrl-C, saying so."""
+    stem = folder.with_name(f".{folder.name}.training")
+    try:
+        yield stem
+    except KeyboardInterrupt as error:
+        if not _checkpoints(stem):
+            raise
+        raise Interruption("interrupted; nothing is lost. The same command goes on") from error
+    for path in _checkpoints(stem):
+        path.unlink()
+
+
+def _checkpoints(stem: Path) -> list[Path]:
+    return list(stem.parent.glob(f"{escape(stem.name)}.*"))
 
 
 def _keep(learned: "Assimilator", folder: Path) -> None:
