@@ -12,7 +12,7 @@ CAMPAIGN = {"n_drifters": 6, "window": "4D", "position_error": 100.0}
 
 @pytest.fixture(scope="module")
 def archive() -> xr.Dataset:
-    return WORLD.archive(20, days=range(5))
+    return WORLD.archive(8, days=range(5))
 
 
 def test_the_regression_is_the_conditional_of_the_worlds_joint_covariance(archive: xr.Dataset) -> None:
