@@ -42,6 +42,10 @@ class Grid:
         maps[..., self.ocean] = values
         return maps
 
+    def near(self, longitude: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Return longitudes less or more whole turns, such that they are within half a turn of the grid's middle."""
+        return longitude_near(longitude, 0.5 * (self.longitude[0] + self.longitude[-1]))
+
     def is_afloat(
         self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
@@ -66,8 +70,7 @@ class Grid:
     ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Return row and column of the cell of each position, and how far down and right in it."""
         row, down = _place("latitude", self.latitude, latitude)
-        centre = 0.5 * (self.longitude[0] + self.longitude[-1])
-        column, right = _place("longitude", self.longitude, longitude_near(longitude, centre))
+        column, right = _place("longitude", self.longitude, self.near(longitude))
         return row, column, down, right
 
     def weights(

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
 from probcl.assimilation.segments import SIMPSON, Segments, segments
-from probcl.sphere import longitude_near
 
 PLACES = 3
 """Start, middle and end."""
@@ -87,9 +86,7 @@ class Tokenizer:
         """Return lag, row and column of where a segment is some seconds from its middle, at its mean velocity."""
         grid, lags = self.prior.grid, self.prior.lags / np.timedelta64(1, "s")
         latitude, longitude = observed.along(seconds)
-        centre = 0.5 * (grid.longitude[0] + grid.longitude[-1])
-        longitude = longitude_near(longitude, centre)
-        axes = (lags, lag + seconds), (grid.latitude, latitude), (grid.longitude, longitude)
+        axes = (lags, lag + seconds), (grid.latitude, latitude), (grid.longitude, grid.near(longitude))
         return np.stack([np.interp(at, axis, np.arange(len(axis))) for axis, at in axes], axis=1)
 
     def _mean(self, places: Float[np.ndarray, "n places 3"]) -> Float[np.ndarray, "n 2"]:

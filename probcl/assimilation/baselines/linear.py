@@ -11,7 +11,6 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines.base import Baseline, Posterior
 from probcl.assimilation.segments import ERROR_FLOOR, SIMPSON, Segments
-from probcl.sphere import longitude_near
 
 Features = Callable[[Any, Float[np.ndarray, " n"], Float[np.ndarray, " n"]], Float[np.ndarray, "n 2 modes"]]
 """From times (datetime64), latitudes and longitudes to the linear map from amplitudes to (u, v) there."""
@@ -83,5 +82,4 @@ class LinearGaussian(Baseline):
     def _at(self, observed: Segments, seconds: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2 modes"]:
         moment = observed.time + (1e9 * seconds).round().astype("timedelta64[ns]")
         latitude, longitude = observed.along(seconds)
-        axis = self.grid.longitude
-        return self.features(moment, latitude, longitude_near(longitude, 0.5 * (axis[0] + axis[-1])))
+        return self.features(moment, latitude, self.grid.near(longitude))
