@@ -59,7 +59,8 @@ def archives(options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset]:
     if options.world == "currents":
         if options.data is None:
             raise SystemExit("--data must be the GlobCurrent file for the world of currents")
-        return split_by_gap(load_globcurrent(options.data))
+        train, test = split_by_gap(load_globcurrent(options.data))
+        return train.isel(time=slice(options.train_days and -options.train_days, None)), test
     ocean = {"gaussian": GaussianOcean, "turbulence": Turbulence}[options.world]()
     train = ocean.archive(options.members, days=range(options.days))
     return train, ocean.archive(options.windows, days=range(11), first_member=options.members)
@@ -95,7 +96,8 @@ def classical(learned: Assimilator, options: argparse.Namespace) -> dict[str, An
             # One window of each member: maps days apart are nearly one, and tuning over all takes an hour.
             middle = known.sizes["time"] // 2
             known = known.isel(time=slice(middle - 5, middle + 6))
-        return dict(fit_baselines(known, learned.campaign, smoother=options.smoother).methods)
+        settings = {"smoother": options.smoother, "tuning_windows": options.tuning_windows}
+        return dict(fit_baselines(known, learned.campaign, **settings).methods)
     few = known.isel(member=slice(None, None, max(1, known.sizes["member"] // _MEMBERS_OF_COVARIANCE)))
     cases = simulate_cases(few, learned.campaign, _TUNING_WINDOWS, seed=1)
     features = GaussianOcean().features
@@ -116,7 +118,8 @@ def measure(options: argparse.Namespace) -> tuple[Evaluation, dict[str, scores.E
     """Return the table, and for turbulence the nRMSE of each method's stream function."""
     train, test = archives(options)
     learned, seconds = learn(train, options)
-    baselines = {name: Recorded(method) for name, method in classical(learned, options).items()}
+    methods = {} if options.alone else classical(learned, options)
+    baselines = {name: Recorded(method) for name, method in methods.items()}
     mine = f"probcl {learned.route.name}"
     evaluation = learned.evaluate(test, windows=options.windows, baselines=baselines, train_seconds={mine: seconds})
     if options.world != "turbulence":
@@ -161,6 +164,9 @@ def main() -> None:
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--alone", action="store_true", help="without the classical methods")
+    parser.add_argument("--train-days", type=int, help="of currents, the last before the gap; all unless given")
+    parser.add_argument("--tuning-windows", type=int, default=24, help="that the classical methods are tuned on")
     parser.add_argument("--days", type=int, default=11, help="of each member to train on; 11 make one window")
     for name, default in (("pairs", 12_000), ("epochs", 2), ("batch", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -174,6 +180,7 @@ def main() -> None:
     lines += [f"{evaluation.settings['windows']} windows. {machine(torch.device('cpu'))}."]
     Console().print("\n".join(lines), markup=False, soft_wrap=True)
     size = "" if options.patch is None else f"-patch{options.patch}"
+    size += "" if options.train_days is None else f"-{options.train_days}-days"
     name = f"ocean-{options.world}{size}-{options.interval}-{options.drifters}.md"
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_text(OUTPUT / name, "\n".join(lines) + "\n")

@@ -22,6 +22,7 @@ from probcl.assimilation.cases import simulate_cases
 from probcl.assimilation.pairs import Campaign
 from probcl.assimilation.prediction import predict_tracks
 from probcl.assimilation.simulation import Duration
+from probcl.checks import require_count
 
 # Members of the archive that all but climatology and analogs are fitted to: their covariances gain little from more.
 _MEMBERS = 1000
@@ -65,6 +66,7 @@ def fit_baselines(
     fix_interval: Duration | None = None,
     n_drifters: int | None = None,
     smoother: bool = True,
+    tuning_windows: int = _WINDOWS,
     seed: int = 0,
 ) -> Suite:
     """Fit the classical methods to a training archive, and tune them to the tracks at hand on its windows.
@@ -72,7 +74,7 @@ def fit_baselines(
     Climatology; optimal interpolation with the covariance of a stream function and with an isotropic one; ensemble
     optimal interpolation, localised; the ensemble smoother on the tracks, of 60 members; analogs. Hyper-parameters of
     the covariances are the likeliest. Error floor, taper, number of analogs and model error are those of least CRPS on
-    24 windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that nothing is
+    `tuning_windows` windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that nothing is
     fitted to; of an archive of one member, or of patches of one, they are of the days that are fitted to, and EnOI
     and analogs, which would find themselves there, are not tuned.
 
@@ -86,6 +88,8 @@ def fit_baselines(
         The tracks to be analysed, as in `evaluate`.
     smoother
         Whether to fit the ensemble smoother, which takes longest by far.
+    tuning_windows
+        How many to tune on, at least one. Optimal interpolation takes seconds for each where segments are thousands.
     seed
         Of the drifters that tuning is done on, and of fits.
 
@@ -101,7 +105,8 @@ def fit_baselines(
     """
     archive = require_archive(archive)
     rest, aside = _set_aside(archive)
-    cases = simulate_cases(aside, campaign, _WINDOWS, fix_interval=fix_interval, n_drifters=n_drifters, seed=seed + 1)
+    count = require_count("tuning_windows", tuning_windows)
+    cases = simulate_cases(aside, campaign, count, fix_interval=fix_interval, n_drifters=n_drifters, seed=seed + 1)
     suite = Suite()
     # Patches are members of the same days, and overlap.
     shared = archive.sizes.get("member", 1) == 1 or "patch_latitude" in archive.coords
