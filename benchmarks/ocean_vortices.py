@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import xarray as xr
 
 from applications.tables import Row, report
 from benchmarks.measure import machine
+from benchmarks.report import OUTPUT
 from benchmarks.vortex_posterior import VortexPosterior
 from probcl.assimilation import baselines, predict_tracks, scorecard, simulate_tracks
 from probcl.assimilation.archive import Archive
@@ -24,6 +24,7 @@ from probcl.assimilation.holdout import hold_out
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
 from probcl.assimilation.routes import InformationRoute, RetrievalRoute, Route, SamplerRoute
 from probcl.assimilation.tokens import Tokenizer
+from probcl.assimilation.tracks import has_segment
 from probcl.datasets.ocean import Vortices
 from probcl.diagnostics import c2st
 from probcl.errors import ProbclWarning
@@ -33,7 +34,6 @@ DAYS, DRIFTERS, WINDOW, POSITION_ERROR = [0, 2.5, 5], 4, "5D", 100.0
 OPTIMAL_INTERPOLATION, ENSEMBLE = 2000, 9000
 FLOORS, NEIGHBOURS = (0.05, 0.1, 0.2, 0.4, 0.8), (10, 30, 100)
 TUNING_WINDOWS, MEMBERS, FIRST_TEST = 30, 60, 60_000
-OUTPUT = Path("results") / "benchmarks"
 NOTE = (
     "T1: steady Gaussian vortices in a box of 160 km, 4 drifters for 5 days, 100 m errors; 30,000 members, the last "
     "tenth for calibration, test members apart. nRMSE is of the posterior mean, CRPS the fair one of 60 members, m/s; "
@@ -61,7 +61,7 @@ class Tests:
         for label in self.archive["member"].values:
             mine = self.tracks.sel(trajectory=self.tracks["member"] == label)
             # A window whose drifters are all lost before their second fix has nothing to assimilate.
-            if any_segment(mine):
+            if has_segment(mine):
                 yield mine, moment, self.archive.sel(member=label, time=moment)
 
 
@@ -143,7 +143,7 @@ def classical(archive: xr.Dataset, interval: str, arguments: argparse.Namespace)
         baselines.Case(tracks.sel(trajectory=tracks["member"] == label), moment, last.sel(member=label, time=moment))
         for label in last["member"].values
     ]
-    cases = [case for case in cases if any_segment(case.tracks)]
+    cases = [case for case in cases if has_segment(case.tracks)]
 
     def tuned(variants: Iterable[baselines.Baseline], of: xr.Dataset) -> Method:
         started = time.process_time()
@@ -224,11 +224,6 @@ def decoder_quality(route: SamplerRoute, prior: FieldPrior, held_out: WindowPair
         torch.manual_seed(seed)
         drawn = decoder.sample((len(x),)) + decoder.unresolved * torch.randn(x.shape)
     return f"Decoder: {part:.3f} of held-out variance lost, C2ST of {len(x)} draws {c2st(x, drawn).accuracy:.2f}."
-
-
-def any_segment(tracks: xr.Dataset) -> bool:
-    fixes = np.isfinite(tracks["latitude"].transpose("trajectory", "obs").values)
-    return bool((fixes.sum(1) > 1).any())
 
 
 def drift(archive: xr.Dataset, interval: str, seed: int) -> xr.Dataset:

@@ -9,7 +9,7 @@ import argparse
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.fft
@@ -21,7 +21,7 @@ from rich.console import Console
 from applications.files import write_text
 from benchmarks.measure import machine
 from benchmarks.report import OUTPUT
-from probcl.assimilation import Assimilator, Evaluation, scores
+from probcl.assimilation import Assimilator, Evaluation, compare, scores
 from probcl.assimilation.baselines import (
     Baseline,
     Case,
@@ -32,6 +32,7 @@ from probcl.assimilation.baselines import (
 )
 from probcl.assimilation.baselines.base import Moment
 from probcl.assimilation.cases import simulate_cases
+from probcl.assimilation.comparison import Learned
 from probcl.assimilation.evaluation import Analyst
 from probcl.assimilation.suite import fit_baselines
 from probcl.datasets.ocean import Box, GaussianOcean, Turbulence, load_globcurrent, split_by_gap
@@ -43,10 +44,13 @@ _TUNING_WINDOWS, _TUNING_MEMBERS, _MEMBERS_OF_COVARIANCE = 12, 20, 200
 
 @dataclass(eq=False)
 class Recorded:
-    """A method that keeps the mean of each of its analyses."""
+    """A method that keeps the mean of each of its analyses, and is the method in all else."""
 
     method: Analyst
     means: list[xr.Dataset] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.method, name)
 
     def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
         analysis = self.method.analyse(tracks, time, members, seed)
@@ -118,16 +122,22 @@ def measure(options: argparse.Namespace) -> tuple[Evaluation, dict[str, scores.E
     """Return the table, and for turbulence the nRMSE of each method's stream function."""
     train, test = archives(options)
     learned, seconds = learn(train, options)
-    methods = {} if options.alone else classical(learned, options)
-    baselines = {name: Recorded(method) for name, method in methods.items()}
     mine = f"probcl {learned.route.name}"
-    evaluation = learned.evaluate(test, windows=options.windows, baselines=baselines, train_seconds={mine: seconds})
+    others = {} if options.alone else classical(learned, options)
+    methods = {name: Recorded(method) for name, method in {**others, mine: learned}.items()}
+    baselines = {name: method for name, method in methods.items() if name != mine}
+    evaluation = compare(
+        cast(Learned, methods[mine]),
+        test,
+        windows=options.windows,
+        baselines=baselines,
+        train_seconds={mine: seconds},
+    )
     if options.world != "turbulence":
         return evaluation, {}
+    # The same as in the evaluation.
     cases = simulate_cases(test, learned.campaign, options.windows)
-    own = [learned.analyse(case.tracks, case.time, 1) for case in cases]
-    means = {name: method.means for name, method in baselines.items()} | {mine: own}
-    return evaluation, {name: stream_function_error(found, cases) for name, found in means.items()}
+    return evaluation, {name: stream_function_error(method.means, cases) for name, method in methods.items()}
 
 
 def stream_function_error(means: list[xr.Dataset], cases: list[Case]) -> scores.Estimate:

@@ -21,9 +21,9 @@ def quick_fits(monkeypatch):
     """Fit and tune on little, which is enough to see that it is done."""
     monkeypatch.setattr(hyperparameters, "_VIEWS", 2)
     monkeypatch.setattr(hyperparameters, "_POINTS", 10)
-    small = {"_WINDOWS": 4, "_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,), "_FLOORS": (0.1,)}
+    small = {"_WINDOWS": 4, "_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,), "FLOORS": (0.1,)}
     for name, value in small.items():
-        monkeypatch.setattr(suite, name.replace("_FLOORS", "FLOORS"), value)
+        monkeypatch.setattr(suite, name, value)
 
 
 def test_a_quick_run_writes_all_it_promises_and_changes_no_random_state(tmp_path, capsys, process_state):

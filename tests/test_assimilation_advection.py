@@ -53,9 +53,6 @@ def distance(positions, time, x):
     return EARTH_RADIUS * np.linalg.norm(found - x, axis=-1)
 
 
-# Runge-Kutta on the sphere
-
-
 def test_solid_body_rotation_converges_at_fourth_order_to_the_rotated_points():
     axis = np.array([0.6, 0.0, 0.8])
     latitude, longitude = np.array([-20.0, 10.0, 35.0]), np.array([100.0, 80.0, 130.0])
@@ -128,9 +125,6 @@ def test_steady_flow_keeps_drifters_on_their_streamline():
     assert abs(psi(track.latitude[..., -1], track.longitude[..., -1]) - psi(*start)).max() < 1e-5 * spread
 
 
-# Currents on a grid
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_interpolation_is_exact_for_products_of_linear_functions_on_uneven_grids(seed):
@@ -173,9 +167,6 @@ def test_drifters_feel_the_currents_of_their_time():
     north = (tracks.latitude[:, 1] - tracks.latitude[:, 0]).values.reshape(2, 30) * METRES_PER_DEGREE
     for row, day in zip(north, (0, 3), strict=True):
         assert row[np.isfinite(row)] == pytest.approx(0.01 * DAY * ((day + 4) ** 2 - day**2), rel=1e-6)
-
-
-# Land and edges
 
 
 def test_drifters_stop_at_a_coast_and_are_masked_from_then_on():
@@ -233,9 +224,6 @@ def test_starts_are_uniform_over_the_water():
     assert abs(rank - np.linspace(0, 1, len(rank))).max() < 1.63 / np.sqrt(len(rank))  # Kolmogorov, 1%
 
 
-# Tracks
-
-
 def test_tracks_have_the_form_that_readers_expect(tmp_path):
     archive = GaussianOcean(n_waves=64).archive(2)
     tracks = simulate_tracks(archive, n_drifters=3, window="5D", fix_interval="12h", step="6h", position_error=100)
@@ -287,9 +275,6 @@ def test_windows_are_the_same_simulated_alone_or_together():
         rows = together.isel(trajectory=together.start.values == start)
         np.testing.assert_array_equal(rows.latitude.values, alone.latitude.values)
         np.testing.assert_array_equal(rows.member.values, alone.member.values)
-
-
-# What is refused
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from ocean_cases import DAY, START, padded, random_fourier, track_of
 
 import probcl as pcl
 from probcl import ProbclWarning
-from probcl.assimilation import Assimilator, GridFlow, advect, patches, read_archive, simulate_tracks, write
+from probcl.assimilation import Assimilator, Campaign, GridFlow, advect, patches, read_archive, simulate_tracks, write
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.encoders import TrackInformation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.holdout import decorrelation_time, hold_out, require_apart
 from probcl.assimilation.patches import patch_at
+from probcl.assimilation.segments import segments
 
 ARCHIVE = random_fourier(60, 3, seed=4)
 LONG = random_fourier(1, 60, seed=5, period=3.0).isel(member=0)
@@ -153,11 +155,35 @@ def test_an_analysis_of_a_patch_has_the_patchs_own_currents() -> None:
     assert found.u.dims == frame.u.dims
 
 
-def test_tracks_unlike_those_learned_make_a_warning(learned: Assimilator, tracks: xr.Dataset) -> None:
-    sparse = tracks.isel(obs=[0, -1])
-    with pytest.warns(ProbclWarning, match="fixes every 48 hours, and 12 to 12 hours were learned"):
-        analysis = learned.assimilate(sparse, members=3)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.isel(obs=[0, -1]), r"fixes every 48 hours \(learned: 12\)"),
+        (lambda t: t.isel(trajectory=[1]), r"1 drifter \(learned: 4\)"),
+        (lambda t: t.isel(trajectory=[0, 1, 2, 3] * 2), r"8 drifters \(learned: 4\)"),
+        (lambda t: t.assign(position_error=20 * t.position_error), r"fixes with errors of 1000 m \(learned: 50\)"),
+        (lambda t: t.assign(position_error=0 * t.position_error), r"fixes with errors of 0 m \(learned: 50\)"),
+    ],
+)
+def test_tracks_unlike_those_learned_make_a_warning(
+    learned: Assimilator, tracks: xr.Dataset, change: Callable[[xr.Dataset], xr.Dataset], said: str
+) -> None:
+    with pytest.warns(ProbclWarning, match=f"the tracks have {said}; the spread"):
+        analysis = learned.assimilate(change(tracks), members=3)
     assert "learned" in analysis.attrs["warning"]
+
+
+def test_tracks_within_what_was_learned_are_alike(tracks: xr.Dataset) -> None:
+    observed = segments(tracks, error_floor=0.0)
+    assert Campaign("2D", ["6h", "24h"], (3, 9), 50.0).unlike(observed) == ""
+    exact = replace(observed, error=0 * observed.error)
+    assert Campaign("2D", "12h", 4, 0.0).unlike(exact) == ""
+    far = Campaign("2D", ["1D", "2D"], (8, 16), 0.0).unlike(observed)
+    assert far.split(", ") == [
+        "4 drifters (learned: 8 to 16)",
+        "fixes every 12 hours (learned: 24 to 48)",
+        "fixes with errors of 50 m (learned: 0)",
+    ]
 
 
 def test_a_context_starts_the_encoder_of_tracks_and_is_saved(tracks: xr.Dataset, tmp_path: Path) -> None:
@@ -172,7 +198,7 @@ def test_a_context_starts_the_encoder_of_tracks_and_is_saved(tracks: xr.Dataset,
 
 def test_an_assimilator_of_patches_analyses_the_one_asked_for(tracks: xr.Dataset) -> None:
     learned = Assimilator.fit(ARCHIVE, **SEEN, patch=(4, 5), method="information", **QUICK)
-    seen = simulate_tracks(ARCHIVE.isel(member=[55]), **{**SEEN, "n_drifters": 30}, seed=9)
+    seen = simulate_tracks(ARCHIVE.isel(member=[55]), **{**SEEN, "n_drifters": 15}, seed=9)
     analysis = learned.assimilate(seen, members=5, centre=(-33.0, 21.0))
     assert dict(analysis.u.sizes) == {"realization": 5, "time": 1, "latitude": 4, "longitude": 5}
     assert set(analysis.latitude.values) <= set(ARCHIVE.latitude.values)

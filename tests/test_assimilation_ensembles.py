@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from ocean_cases import DAY, START, dataset, padded, random_fourier
+from ocean_cases import DAY, START, dataset, padded, random_fourier, track_of
 
 from probcl import ProbclWarning
 from probcl.assimilation.baselines import (
@@ -26,20 +26,11 @@ from probcl.sphere import METRES_PER_DEGREE
 
 COVARIANCE = StreamFunctionCovariance(60e3, 8.0)
 KNOWN = Hyperparameters(COVARIANCE, 1.0, 0.0, float("nan"))
-HOURS = 12.0
-
-
-def through(latitude: float, longitude: float, day: float, u: float, v: float) -> list[tuple[float, float, float]]:
-    """Two fixes about a grid point, in the plane of its parallel."""
-    east = u * HOURS * 1800 / (METRES_PER_DEGREE * np.cos(np.deg2rad(latitude)))
-    north = v * HOURS * 1800 / METRES_PER_DEGREE
-    half = HOURS / 48
-    return [(day - half, latitude - north, longitude - east), (day + half, latitude + north, longitude + east)]
 
 
 def at_grid_points(days: tuple[float, ...] = (0, 1, 2), error: float = 2000.0) -> xr.Dataset:
     seen = ((-33.25, 20.75, 0.2, -0.1), (-32.75, 21.25, -0.3, 0.2), (-33.5, 21.5, 0.1, 0.3))
-    return padded([through(a, b, day, u, v) for day, (a, b, u, v) in zip(days, seen, strict=True)], error)
+    return padded([track_of(a, b, day, u, v) for day, (a, b, u, v) in zip(days, seen, strict=True)], error)
 
 
 def uniform_drift(fields: xr.Dataset, tracks: xr.Dataset) -> xr.Dataset:
@@ -190,7 +181,7 @@ def test_the_nearest_analog_is_the_window_that_the_tracks_were_made_in() -> None
     fixes = []
     for (latitude, longitude), day in zip(where, (1, 2, 3), strict=True):
         current = truth.sel(latitude=latitude, longitude=longitude).isel(time=day)
-        fixes.append(through(latitude, longitude, day, float(current["u"]), float(current["v"])))
+        fixes.append(track_of(latitude, longitude, day, float(current["u"]), float(current["v"])))
     found = Analogs(neighbours=2).fit(data).analyse(padded(fixes), START + 2 * DAY, members=2)
     assert 17 in found["archive_member"]
     picked = found.isel(realization=int(np.argmax(found["archive_member"].values == 17)))

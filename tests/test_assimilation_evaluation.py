@@ -14,6 +14,7 @@ from probcl.assimilation.cases import simulate_cases
 from probcl.assimilation.evaluation import COLUMNS
 from probcl.assimilation.holdout import require_apart
 from probcl.assimilation.measures import resolution, spread_and_error
+from probcl.assimilation.verification import Verification
 from probcl.datasets.ocean import Box, Vortices
 from probcl.sphere import METRES_PER_DEGREE
 
@@ -173,7 +174,7 @@ def test_resolution_is_that_of_the_score_and_infinite_without_any(test):
         for t in truths
     ]
     nothing = [xr.Dataset({f"{n}_mean": 0 * t[n] for n in "uv"}) for t in truths]
-    found = resolution(smooth, truths, resamples=20)
+    found = resolution(Verification(smooth, truths), resamples=20)
     both = [
         np.concatenate([[part[name.format(c)].values for part in parts] for c in "uv"], 1)
         for parts, name in ((smooth, "{}_mean"), (truths, "{}"))
@@ -181,7 +182,7 @@ def test_resolution_is_that_of_the_score_and_infinite_without_any(test):
     spacing = METRES_PER_DEGREE * np.cos(np.radians(test.latitude.values.mean())) * np.diff(test.longitude)[0] / 1000
     assert found.value == pytest.approx(scores.effective_resolution(*both, spacing), rel=1e-4)
     assert found.low <= found.value <= found.high
-    assert resolution(nothing, truths, resamples=20) == (np.inf, np.inf, np.inf)
+    assert resolution(Verification(nothing, truths), resamples=20) == (np.inf, np.inf, np.inf)
 
 
 def test_spread_that_tells_where_errors_are_large_equals_them_in_each_bin():
@@ -196,7 +197,7 @@ def test_spread_that_tells_where_errors_are_large_equals_them_in_each_bin():
     analysis = made(spread * rng.standard_normal(spread.shape), ("u_mean", "v_mean")).merge(
         made(spread, ("u_stddev", "v_stddev"))
     )
-    found = spread_and_error([analysis] * 2, [truth] * 2)
+    found = spread_and_error(Verification([analysis] * 2, [truth] * 2))
     assert (np.diff(found[:, 0]) > 0).all()
     np.testing.assert_allclose(found[:, 1], found[:, 0], rtol=0.15)
 

@@ -37,9 +37,6 @@ def several() -> list[xr.Dataset]:
     return [analysis(Analogs, WHEN + k * DAY, neighbours=5) for k in (2, 0, 1)]
 
 
-# What is in it
-
-
 def test_members_and_moments_are_the_analysis_in_single_precision():
     found, given = to_cf(analysis(), archive()), analysis()
     assert found["u"].dims == ("realization", "time", "latitude", "longitude")
@@ -90,9 +87,6 @@ def test_weights_and_effective_sample_size_are_kept():
     later = given.assign_coords(time=WHEN + DAY).assign(member_weight=("realization", weights[::-1]))
     both = to_cf([given, later], archive())
     assert both["member_weight"].dims == ("realization", "time")
-
-
-# What it says of itself
 
 
 def test_attributes_are_those_of_the_archive():
@@ -148,9 +142,6 @@ def test_the_compliance_checker_would_see_a_fault(tmp_path):
         str(tmp_path / "wrong.nc"), ["cf:1.8"], 0, "strict", output_filename=str(report), output_format="text"
     )
     assert "eastward_sea_current" in report.read_text()
-
-
-# Files
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
@@ -216,9 +207,6 @@ def test_what_a_killed_writer_left_behind_is_removed(tmp_path):
         assert not left.exists()
 
 
-# Checksums
-
-
 def test_a_checksum_depends_on_values_and_axes_alone(tmp_path):
     pytest.importorskip("dask")
     given = archive()
@@ -245,9 +233,6 @@ def test_a_checksum_does_not_depend_on_the_pieces_it_is_made_of(piece, monkeypat
     expected = archive_checksum(given)
     monkeypatch.setattr("probcl.assimilation.output._PIECE", piece)
     assert archive_checksum(given) == expected
-
-
-# Refused by name
 
 
 def nan_at_sea(given):
@@ -294,9 +279,6 @@ def test_paths_that_say_no_format_are_refused(tmp_path, unchecked):
         write(to_cf(analysis(), archive()), 3)
     with pytest.raises(TypeError, match=r"dataset must be an xarray.Dataset"):
         write(analysis()["u"], tmp_path / "posterior.nc")
-
-
-# Real currents
 
 
 def test_a_posterior_of_real_currents_passes_back(tmp_path):

@@ -7,15 +7,14 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from ocean_cases import random_fourier
 from reader_cases import STANDARD, currents, same
 
-from probcl.assimilation import GridFlow, read_archive, require_archive
+from probcl.assimilation import GridFlow, read_archive, require_archive, simulate_tracks
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines import Climatology
 from probcl.assimilation.readers.conventions import speed_factor
 from probcl.errors import DataFileError
-
-# Many conventions, one archive
 
 
 def renamed(archive):
@@ -172,9 +171,6 @@ def test_what_was_done_is_recorded(tmp_path):
     assert found.attrs["archive_changes"] == "u from u in cm/s; v from v in cm/s; latitude reversed"
 
 
-# Longitudes
-
-
 def globe(first: float, step: float = 10.0) -> xr.Dataset:
     """A grid around the Earth whose currents are functions of the place."""
     longitude = first + step * np.arange(round(360 / step))
@@ -249,9 +245,6 @@ def test_a_region_that_is_none_is_refused(region, message, unchecked):
         read_archive(globe(0.0), region="north")
 
 
-# Several files, folders, laziness
-
-
 def files(tmp_path, archive):
     for number in range(archive.sizes["time"]):
         archive.isel(time=[number]).to_netcdf(tmp_path / f"map_{3 - number}.nc")
@@ -311,9 +304,6 @@ def test_a_lazy_archive_is_what_the_methods_take(tmp_path):
         GridFlow.from_archive(lazy)
         fitted = Climatology().fit(lazy).archive
     np.testing.assert_array_equal(fitted.values, Climatology().fit(currents()).archive.values)
-
-
-# Refused by name
 
 
 def without(*names):
@@ -467,7 +457,13 @@ def test_a_file_that_goes_or_is_cut_after_it_was_opened_is_an_error_by_name(tmp_
             Climatology().fit(archive)
 
 
-# Real files
+def test_a_file_that_goes_is_named_where_another_opened_it(tmp_path):
+    random_fourier(1, 3).to_netcdf(tmp_path / "mine.nc")
+    with xr.open_dataset(tmp_path / "mine.nc") as archive:
+        pass
+    (tmp_path / "mine.nc").unlink()
+    with pytest.raises(DataFileError, match=r"archive.u must be readable from .*mine.nc: "):
+        simulate_tracks(archive, n_drifters=1, window="2D", fix_interval="12h")
 
 
 @pytest.fixture

@@ -16,13 +16,11 @@ from reader_cases import STANDARD, currents, same
 from probcl.assimilation import read_archive, read_tracks, to_cf, write
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines import Climatology
-from probcl.assimilation.segments import check_tracks
+from probcl.assimilation.tracks import require_tracks
 from probcl.errors import DataFileError
 
 Change = Callable[[xr.Dataset, np.random.Generator], xr.Dataset]
 NAMED = re.compile(r"source|archive|tracks|region|names|units|position_error")
-
-# Unusual archives
 
 
 def uv(dataset: xr.Dataset) -> list[str]:
@@ -98,8 +96,6 @@ def shuffle_times(dataset, rng):
 
 
 UNUSUAL: list[Change] = [rescale, rename, surface, turn, permute, deepen, wrap, pack, add, shuffle_times]
-
-# Damaged archives
 
 
 def drop(dataset, rng):
@@ -241,9 +237,6 @@ def test_unusual_archives_are_read_right_and_damaged_ones_refused_by_name_or_rea
     assert sum(count for verdict, count in verdicts.items() if verdict.endswith("right")) > 60
 
 
-# Tracks
-
-
 def table() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     ids = np.repeat(["a", "b", "c"], 5)
@@ -327,7 +320,7 @@ def try_tracks(cases: range) -> Counter:
             assert_named(error)
             verdicts["refused"] += 1
         else:
-            check_tracks(found)
+            require_tracks(found)
             # An id may be lost or become text, and trajectories may be cut short; positions are never made up.
             assert {fix[1:] for fix in fixes(found)} <= {fix[1:] for fix in expected}
             verdicts["right"] += 1
@@ -338,9 +331,6 @@ def test_damaged_tracks_are_refused_by_name_or_hold_nothing_made_up():
     verdicts = try_tracks(range(150))
     assert verdicts["unusual, right"] == 30
     assert verdicts["refused"] > 40
-
-
-# Damaged bytes
 
 
 @pytest.fixture(scope="module")

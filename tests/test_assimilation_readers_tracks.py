@@ -7,12 +7,12 @@ import xarray as xr
 from ocean_cases import padded
 
 from probcl.assimilation import read_tracks, simulate_tracks
-from probcl.assimilation.segments import check_tracks, segments
+from probcl.assimilation.segments import segments
+from probcl.assimilation.tracks import FIX, require_tracks
 from probcl.datasets.ocean import Box, Vortices
 from probcl.errors import DataFileError
 
 IDS = np.array([70, 12, 41])
-VARIABLES = ("time", "latitude", "longitude", "position_error")
 
 
 def tracks() -> xr.Dataset:
@@ -46,14 +46,11 @@ def ragged(**attributes: str) -> xr.Dataset:
 
 
 def same(found: xr.Dataset, order: np.ndarray = IDS) -> None:
-    check_tracks(found)
+    require_tracks(found)
     np.testing.assert_array_equal(np.sort(found["trajectory"]), np.sort(order))
     found = found.sel(trajectory=order)
-    for name in VARIABLES:
+    for name in FIX:
         np.testing.assert_array_equal(found[name].values, tracks().sel(trajectory=IDS)[name].values)
-
-
-# Many forms, the same tracks
 
 
 def test_a_shuffled_table_is_padded_in_order_of_time():
@@ -137,7 +134,7 @@ def test_simulated_tracks_pass_through_a_file_unchanged(tmp_path):
     simulated = simulate_tracks(archive, n_drifters=4, window="5D", fix_interval="12h", position_error=100)
     simulated.to_netcdf(tmp_path / "tracks.nc")
     found = read_tracks(tmp_path / "tracks.nc")
-    for name in VARIABLES:
+    for name in FIX:
         np.testing.assert_array_equal(found[name], simulated[name])
     xr.testing.assert_identical(read_tracks(found), found)
     assert len(segments(found)) == len(segments(simulated))
@@ -179,9 +176,6 @@ def test_names_say_which_columns_are_meant():
         read_tracks(odd)
     with pytest.raises(ValueError, match=r"one column names\['id'\] = 'whom'"):
         read_tracks(odd, names=names | {"id": "whom"})
-
-
-# Refused by name
 
 
 def changed(**columns):

@@ -162,7 +162,7 @@ def test_bootstrap_intervals_of_a_mean_are_those_of_normal_theory() -> None:
     ("call", "message"),
     [
         (lambda e, t: scores.fair_crps(e, t[:, :-1]), r"ensemble must be \(windows, members, values\)"),
-        (lambda e, t: scores.fair_crps(e * np.nan, t), "ensemble and truth must be finite: drop land first"),
+        (lambda e, t: scores.fair_crps(e * np.nan, t), "ensemble and truth must be finite, got NaN .* drop land"),
         (lambda e, t: scores.coverage(e, t, 1.0), "level must be between 0 and 1"),
         (lambda e, t: scores.fair_crps(e, t, np.ones((60, 3))), r"weights must have shape \(60, 19\)"),
         (lambda e, t: scores.fair_crps(e, t, -np.ones((60, 19))), "weights must be finite and not negative"),
@@ -171,7 +171,7 @@ def test_bootstrap_intervals_of_a_mean_are_those_of_normal_theory() -> None:
         (lambda e, t: scores.rmse(t, t[:5]), "mean and truth must have the same shape"),
         (lambda e, t: scores.rank_histogram(e, t, bins=0), "bins must be at least 1"),
         (lambda e, t: scores.effective_resolution(e, e, -1.0), "spacing must be finite and positive"),
-        (lambda e, t: scores.effective_resolution(e * np.nan, e, 1.0), "effective_resolution needs rows"),
+        (lambda e, t: scores.effective_resolution(e * np.nan, e, 1.0), "mean and truth must have rows of four points"),
         (lambda e, t: scores.bootstrap(len, 1), "windows must be at least 2"),
     ],
 )

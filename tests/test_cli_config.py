@@ -172,8 +172,6 @@ def test_every_part_can_be_named_in_a_config(table: dict) -> None:
         assert type(loss if table is LOSSES else loss.kernel_u) is table[name]
 
 
-# --- fuzzing ----------------------------------------------------------------------------------------------------------
-
 WORDS = st.sampled_from(
     """
     data model loss training checkpoint seed output encoder_u encoder_v alignment temperature name u v path key

@@ -39,9 +39,6 @@ def shear(velocity, latitude, longitude, distance=20.0):
     return abs(velocity(latitude + up, longitude) - velocity(latitude - up, longitude)).std() / (2 * distance)
 
 
-# Boxes
-
-
 def test_nodes_of_a_box_are_equally_far_apart_and_centred():
     box = Box(n=20, size=400e3, latitude=-50.0, longitude=10.0)
     x, y = box.plane(box.latitudes, box.longitudes)
@@ -56,9 +53,6 @@ def test_nodes_of_a_box_are_equally_far_apart_and_centred():
 def test_a_box_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=r"n must|size must|latitude must"):
         Box(**wrong)
-
-
-# T0, the Gaussian ocean
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +156,6 @@ def test_ten_thousand_windows_are_drawn_in_a_minute():
 def test_a_gaussian_ocean_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
         GaussianOcean(**wrong)
-
-
-# T1, vortices
 
 
 def test_a_vortex_has_its_swirl_at_its_radius():
@@ -283,8 +274,6 @@ def test_vortices_that_cannot_be_are_refused(wrong):
         Vortices(**wrong)
 
 
-# All synthetic archives
-
 WORLDS = [GaussianOcean(n_waves=32), Vortices(2)]
 
 
@@ -328,9 +317,6 @@ def test_members_are_a_function_of_seed_and_label(world):
 def test_wrong_arguments_of_an_archive_are_refused(world, arguments, message):
     with pytest.raises(ValueError, match=message):
         world.archive(**arguments)
-
-
-# The torus
 
 
 def test_torus_velocity_is_the_turned_gradient_of_the_stream_function():
@@ -404,9 +390,6 @@ def test_torus_k_zero_moves_nothing():
 def test_a_torus_flow_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
         TorusFlow(**wrong)
-
-
-# T3, a file
 
 
 @pytest.fixture

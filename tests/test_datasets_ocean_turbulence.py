@@ -5,7 +5,7 @@ import pytest
 import scipy.fft
 
 from probcl.assimilation import require_archive, simulate_tracks
-from probcl.datasets.ocean import Turbulence, TwoLayerQG
+from probcl.datasets.ocean import QGIntegration, Turbulence, TwoLayerQG
 
 DAY = 86400.0
 MODEL = TwoLayerQG(n=24)
@@ -102,8 +102,6 @@ def test_time_steps_converge_at_third_order():
 
 
 def test_a_run_can_be_cut_into_pieces():
-    from probcl.datasets.ocean import QGIntegration
-
     q = MODEL.vorticity(random_psi(MODEL))
     whole = MODEL.run(q, 7200.0, 30)
     run = QGIntegration(MODEL, q, 7200.0)
@@ -159,9 +157,6 @@ def test_no_eddies_grow_below_the_critical_shear():
         model = replace(CLOSED, beta=beta, shear=shear)
         most = max(model.growth_rates(turn * m, turn * n).real.max() for m in range(1, 9) for n in range(9))
         assert (most > 1e-10) == grows
-
-
-# The world
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from applications.torus import posterior, recall
 from applications.torus.config import Config
 from applications.torus.figure import draw_flows, draw_recall
 from applications.torus.posterior import Posterior, Problem
-from applications.torus.recall import Retrieved
 
 CONFIG = Path(__file__).with_name("config.toml")
 RECALL_NOTE = """\
@@ -40,34 +39,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run_recall(config: Config, output: Path) -> None:
-    train, test = recall.load(config)
+    settings, (train, test) = config.recall, recall.load(config)
     retrieved = [recall.retrieve(variant, train, test, config) for variant in track(recall.VARIANTS, "recall")]
-    _report_recall(retrieved, config, output)
+    note = RECALL_NOTE.format(pairs=settings.n_pairs, gallery=max(settings.galleries), seed=config.seed)
+    rows = [recall.measure(one, settings) for one in retrieved]
+    report("Potentials and trajectories: recall", rows, output / "recall", note)
     draw_recall(retrieved, output / "recall.png")
 
 
 def _run_posteriors(config: Config, output: Path) -> None:
+    settings = config.posterior
     rows: list[Row] = []
     cases: list[tuple[Problem, list[Posterior]]] = []
-    for noise, n_starts in track(config.posterior.settings, "posteriors"):
+    for noise, n_starts in track(settings.settings, "posteriors"):
         problem = Problem.of(noise, n_starts, config)
-        cases.append((problem, posterior.posteriors(problem, config)))
-        rows += [posterior.measure(one, problem, config) for one in cases[-1][1]]
-    _report_posteriors(rows, config, output)
-    draw_flows(cases, output / "flows.png")
-
-
-def _report_recall(retrieved: Sequence[Retrieved], config: Config, output: Path) -> None:
-    settings = config.recall
-    note = RECALL_NOTE.format(pairs=settings.n_pairs, gallery=max(settings.galleries), seed=config.seed)
-    rows = [recall.measure(one, settings) for one in retrieved]
-    report("Potentials and trajectories: recall", rows, output / "recall", note)
-
-
-def _report_posteriors(rows: Sequence[Row], config: Config, output: Path) -> None:
-    settings = config.posterior
+        answers = posterior.posteriors(problem, config)
+        cases.append((problem, answers))
+        rows += [posterior.measure(one, problem, config) for one in answers]
     note = POSTERIOR_NOTE.format(pairs=settings.n_pairs, test=settings.n_test, draws=settings.n_draws, seed=config.seed)
     report("Potentials given noisy trajectories", rows, output / "posterior", note)
+    draw_flows(cases, output / "flows.png")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -41,7 +41,7 @@ def laplace(flow: TorusFlow, v: Float[Tensor, "n starts times 2"], start: Float[
     return Laplace(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _laplace(flow: TorusFlow, v: Tensor, u: Tensor) -> Laplace:
+def _laplace(flow: TorusFlow, v: Float[Tensor, "n starts times 2"], u: Float[Tensor, "n 98"]) -> Laplace:
     """Minimise ½|u|² + |v − F(u)|²/2σ² by Levenberg-Marquardt steps, each potential with its own damping."""
     identity = torch.eye(u.shape[1]).double()
     damping = torch.ones(len(u)).double()
@@ -59,7 +59,9 @@ def _laplace(flow: TorusFlow, v: Tensor, u: Tensor) -> Laplace:
     return Laplace(u, torch.linalg.cholesky(precision))
 
 
-def _expand(flow: TorusFlow, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _expand(
+    flow: TorusFlow, v: Float[Tensor, "n starts times 2"], u: Float[Tensor, "n 98"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 98"], Float[Tensor, "n 98 98"]]:
     """Return the negative log-posterior, its gradient, and the Gauss-Newton approximation of its Hessian."""
     path, slope = trajectories_and_slopes(flow, u)
     residual, slope = ((path - v) / flow.noise).flatten(1), (slope / flow.noise).flatten(1, 3)
@@ -87,7 +89,13 @@ def trajectories_and_slopes(
     return torch.stack(path, 2), torch.stack(slopes, 2)
 
 
-def _tangent(flow: TorusFlow, u: Tensor, x: Tensor, slope: Tensor, t: float) -> tuple[Tensor, Tensor]:
+def _tangent(
+    flow: TorusFlow,
+    u: Float[Tensor, "n 98"],
+    x: Float[Tensor, "n starts 2"],
+    slope: Float[Tensor, "n starts 2 98"],
+    t: float,
+) -> tuple[Float[Tensor, "n starts 2"], Float[Tensor, "n starts 2 98"]]:
     """Return the velocity J∇ψ at points and the rate of change of their derivatives in u."""
     k = torch.cartesian_prod(*2 * [torch.arange(-3.0, 4.0)]).double()
     phase = 2 * math.pi * x @ k.mT + t * flow.frequencies.flatten()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -87,7 +87,7 @@ def retrieve(variant: Variant, train: Pairs, test: Pairs, config: Config) -> Ret
     return Retrieved(variant, potential, trajectory, seconds)
 
 
-def _found(scores: pcl.Scores, dim: Any) -> Bool[Tensor, "queries 5"]:
+def _found(scores: pcl.Scores, dim: Literal[0, 1]) -> Bool[Tensor, "queries 5"]:
     with torch.no_grad():
         ranked = scores.topk(5, dim).indices
     return (ranked == torch.arange(len(ranked))[:, None]).cummax(1).values

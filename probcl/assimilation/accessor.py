@@ -26,8 +26,8 @@ class PosteriorAccessor:
 
     Raises
     ------
-    ValueError
-        From every method, if the dataset is no such posterior.
+    TypeError, ValueError
+        From every method, if the dataset is no such posterior, or the truth is not `u` and `v` on its map.
 
     Examples
     --------
@@ -92,9 +92,9 @@ class PosteriorAccessor:
         truth
             `u` and `v` on the posterior's map, and on its times or without any.
         """
-        members, true = self._with(truth)
+        members, true = self._aligned(truth)
         below = (members < true) + 0.5 * (members == true)
-        return below.weighted(self.weights).mean(_MEMBERS).where(true.notnull() & self._ocean())
+        return below.weighted(self.weights).mean(_MEMBERS).where(true.notnull() & members.notnull().all(_MEMBERS))
 
     def crps(self, truth: xr.Dataset) -> xr.Dataset:
         """Return the fair CRPS at every point, in m/s; see `probcl.assimilation.scores.fair_crps`.
@@ -109,7 +109,7 @@ class PosteriorAccessor:
         ValueError
             If there is one member, or one with all the weight.
         """
-        members, true = self._with(truth)
+        members, true = self._aligned(truth)
         core = [[_MEMBERS], [], [_MEMBERS]]
         crps: xr.Dataset = xr.apply_ufunc(_fair_crps, members, true, self.weights, input_core_dims=core)
         return crps
@@ -120,7 +120,7 @@ class PosteriorAccessor:
                 raise ValueError(f"the dataset must have u and v on {_MEMBERS}, got {dict(self._dataset.sizes)}")
         return self._dataset[list(COMPONENTS)]
 
-    def _with(self, truth: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    def _aligned(self, truth: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
         """Return members and truth, on the same coordinates."""
         if not isinstance(truth, xr.Dataset):
             raise TypeError(f"truth must be an xarray.Dataset, got {describe(truth)}")
@@ -129,9 +129,6 @@ class PosteriorAccessor:
             raise ValueError(f"truth must have u and v, got none of {missing}")
         members, true = xr.align(self._members(), truth[list(COMPONENTS)], join="exact", exclude=[_MEMBERS])
         return members, true
-
-    def _ocean(self) -> xr.Dataset:
-        return self._members().notnull().all(_MEMBERS)
 
 
 def _fair_crps(

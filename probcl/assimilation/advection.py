@@ -9,15 +9,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Complex, Float, Int, Shaped
 
-from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
+from probcl.assimilation.archive import COMPONENTS, FASTEST, load_values, require_archive
 from probcl.assimilation.grid import bracket
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 
 Velocity = Callable[[float, Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]], Shaped[np.ndarray, "*batch"]]
 """Currents as a function of seconds, latitude and longitude in degrees: u + iv in m/s."""
 
-# Faster than any ocean current, slower than what missing values are usually filled with.
-_FASTEST = 20.0
 _SECOND = np.timedelta64(1, "s")
 
 
@@ -98,8 +96,8 @@ class GridFlow:
         land = np.isnan(velocity).any(1)
         self._velocity = np.where(land[:, None], 0, velocity).reshape(-1)
         fastest = abs(self._velocity).max()
-        if not fastest < _FASTEST:
-            raise ValueError(f"velocity must be below {_FASTEST:g} m/s and NaN on land, got {fastest:g}")
+        if not fastest < FASTEST:
+            raise ValueError(f"velocity must be below {FASTEST:g} m/s and NaN on land, got {fastest:g}")
         self.land = land
         self.seconds = seconds.astype(np.float64)
         self.latitude, self.longitude = latitude.astype(np.float64), longitude.astype(np.float64)

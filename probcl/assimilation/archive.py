@@ -24,6 +24,9 @@ _UNITS = {
     "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E", "degreesE", "degreeE"),
 }
 _GRID = ("time", "latitude", "longitude")
+FASTEST = 20.0
+"""Currents above this, in m/s, are a fill value or in another unit: the fastest tidal streams reach about 10."""
+
 MOST_POLAR = 89.0
 """Eastward velocity moves longitude by 1 / cos latitude, which no fixed time step follows at a pole."""
 
@@ -77,7 +80,7 @@ def require_archive(archive: xr.Dataset, name: str = "archive") -> xr.Dataset:
 
 
 def load_values(archive: xr.Dataset, variable: str) -> Shaped[np.ndarray, "*shape"]:
-    """Return the values of a variable, read from its file if they are there still.
+    """Return the values of a variable, which may be in its file still.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def load_values(archive: xr.Dataset, variable: str) -> Shaped[np.ndarray, "*shap
     try:
         return archive[variable].values
     except (OSError, RuntimeError, EOFError, zlib.error) as error:
-        origin = archive.attrs.get("archive_source", "its file")
+        origin = archive.attrs.get("archive_source", archive[variable].encoding.get("source", "its file"))
         raise DataFileError(f"archive.{variable} must be readable from {origin}: {error}") from error
 
 
@@ -116,15 +119,19 @@ class Archive:
         Raises
         ------
         TypeError, ValueError
-            As `require_archive` does; and if values are infinite, land moves, or there is no ocean.
+            As `require_archive` does; and if currents are faster than any are, land moves, or there is no ocean.
         DataFileError
             If the dataset is still in a file, and that is gone or damaged.
         """
         dataset = require_archive(dataset)
         maps = np.stack([load_values(dataset, name) for name in COMPONENTS], axis=-3)
         maps = maps if "member" in dataset.dims else maps[None]
-        if np.isinf(maps).any():
-            raise ValueError(f"archive must be finite in the ocean, got {int(np.isinf(maps).sum())} infinite values")
+        fastest = max(np.fmax.reduce(maps, axis=None), -np.fmin.reduce(maps, axis=None))
+        if fastest > FASTEST:
+            raise ValueError(
+                f"archive must be at most {FASTEST:g} m/s and NaN on land, got {fastest:g}: a fill value that is not "
+                f"declared, or another unit?"
+            )
         known = np.isfinite(maps)
         ocean = known.all((0, 1, 2))
         if (known.any((0, 1, 2)) != ocean).any():
@@ -194,9 +201,7 @@ class Archive:
         """
         count, steps = len(self.times), np.diff(self.times)
         if count == 1:
-            return np.stack([np.arange(len(self.values)), np.zeros(len(self.values), dtype=int)], axis=1), np.zeros(
-                1, self.times.dtype
-            ).astype(int).astype("timedelta64[ns]")
+            return self._windows_about(np.arange(1)), np.zeros(1, "timedelta64[ns]")
         if (steps != steps[0]).any():
             raise ValueError(f"archive must have evenly spaced times, got steps from {steps.min()} to {steps.max()}")
         outer = int(np.floor(start / steps[0])), int(np.ceil(end / steps[0]))
@@ -204,12 +209,15 @@ class Archive:
         for before, after in ((min(low, 0), max(high, 0)) for low, high in (outer, inner)):
             centre = np.arange(-before, count - after)
             if len(centre):
-                grid = np.meshgrid(np.arange(len(self.values)), centre, indexing="ij")
-                return np.stack([axis.ravel() for axis in grid], axis=1), np.arange(before, after + 1) * steps[0]
+                return self._windows_about(centre), np.arange(before, after + 1) * steps[0]
         raise ValueError(
             f"archive must span the tracks' window, {_days(start):.2f} to {_days(end):.2f} days from the analysis, got "
             f"{count} maps over {_days(self.times[-1] - self.times[0]):.2f} days"
         )
+
+    def _windows_about(self, centres: Int[np.ndarray, " centres"]) -> Int[np.ndarray, "windows 2"]:
+        """Return (member, central map) of these maps of all members, members slowest."""
+        return np.stack(np.meshgrid(np.arange(len(self.values)), centres, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def _brackets(self, offsets: Any) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
         """Yield, for each centre, the map before each observation and the share of the one after it."""

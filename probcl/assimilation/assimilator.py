@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
 
 from probcl import __version__
 from probcl.assimilation import storage
@@ -20,14 +19,15 @@ from probcl.assimilation.comparison import compare
 from probcl.assimilation.evaluation import Evaluation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.frames import Frame
-from probcl.assimilation.holdout import Holdout, hold_out
+from probcl.assimilation.holdout import Holdout, hold_out, record_of
 from probcl.assimilation.output import to_cf
 from probcl.assimilation.pairs import Campaign, simulate_pairs, truths
 from probcl.assimilation.patches import patch_at, patches
 from probcl.assimilation.routes import ROUTES, Route
-from probcl.assimilation.segments import check_tracks, require_afloat, segments, within
+from probcl.assimilation.segments import Segments, require_afloat, segments, within
 from probcl.assimilation.simulation import Duration
 from probcl.assimilation.tokens import Tokenizer
+from probcl.assimilation.tracks import fix_times, require_tracks
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
 from probcl.serialization import require_path
@@ -56,6 +56,8 @@ class Assimilator:
         What it was fitted to and how, and why this route was taken.
     frame
         The archive's grid, land and attributes.
+    times
+        Of the maps that it was trained on.
     origins
         Which member of the archive, and for patches which place, each member trained on is.
     patch
@@ -199,19 +201,25 @@ class Assimilator:
         An assimilator of patches takes tracks in their common frame, as those simulated in `patches` are.
         """
         moment = as_time(time)
+        observed = self._in_window(segments(tracks, error_floor=0.0), moment)
+        return self._analyse(observed, moment, members, seed)
+
+    def _analyse(self, observed: Segments, moment: np.datetime64, members: int, seed: int) -> xr.Dataset:
+        """Return an ensemble of maps at a time, given the segments of the window about it."""
         require_count("members", members)
-        tokens = self._tokens(tracks, moment)
         rng = np.random.default_rng(require_count("seed", seed, minimum=0))
+        window, times = np.zeros(len(observed), dtype=int), np.array([moment])
+        tokens = Tokenizer(self.prior).of_segments(observed, window, times)
         posterior = self.route.analyse(torch.from_numpy(tokens), members, rng)
         if posterior.archive_index is not None and (posterior.effective_sample_size or np.inf) < FEWEST_WINDOWS:
             collapsed = f"the posterior rests on {posterior.effective_sample_size:.1f} windows of the archive"
             posterior = replace(posterior, warning=f"{collapsed}: too few alike")
-            warnings.warn(posterior.warning, ProbclWarning, stacklevel=2)
+            warnings.warn(posterior.warning, ProbclWarning, stacklevel=3)
         result = to_dataset(posterior, self.prior.grid, self.times, moment)
         if "archive_member" in result:
             origin = self.origins.isel(member=result["archive_member"].values).rename(member="realization")
             result = result.drop_vars("archive_member").assign_coords(origin.coords)
-        return result.assign_attrs(method=f"probcl {self.route.name}", seed=seed, n_obs=int(tokens[0, :, -1].sum()))
+        return result.assign_attrs(method=f"probcl {self.route.name}", seed=seed, n_obs=len(observed))
 
     def assimilate(
         self,
@@ -251,10 +259,11 @@ class Assimilator:
         Warns
         -----
         ProbclWarning
-            If the posterior rests on few windows of the archive, or the times between fixes are twice as long or as
-            short as any that it learned from. `warning` among the attributes says so too.
+            If the posterior rests on few windows of the archive, or the tracks are unlike any that it learned from, as
+            `Campaign.unlike` tells: by their number, the time between fixes, or their errors. `warning` among the
+            attributes says so too.
         """
-        check_tracks(tracks)
+        require_tracks(tracks)
         if (centre is None) != (self.patch is None):
             wanted = "None, as there are no patches" if self.patch is None else "the place of the patch wanted"
             raise ValueError(f"centre must be {wanted}, got {centre}")
@@ -262,22 +271,22 @@ class Assimilator:
         if self.patch is not None and centre is not None:
             where = patch_at(self.frame.grid, self.patch, centre)
             tracks = where.tracks(tracks)
-        moments = _moments(time, tracks)
-        analyses = [
-            self._with_caution(self.analyse(tracks, moment, members, seed), tracks, moment) for moment in moments
-        ]
+        moments, observed = _moments(time, tracks), segments(tracks, error_floor=0.0)
+        analyses = []
+        for moment in moments:
+            mine = self._in_window(observed, moment)
+            analyses.append(self._with_caution(self._analyse(mine, moment, members, seed), mine))
         if where is not None:
             analyses = [where.analysis(analysis) for analysis in analyses]
         return to_cf(analyses, self.frame.blank(moments[0], where), history=self._history)
 
-    def _with_caution(self, analysis: xr.Dataset, tracks: xr.Dataset, moment: np.datetime64) -> xr.Dataset:
+    def _with_caution(self, analysis: xr.Dataset, observed: Segments) -> xr.Dataset:
         """Return an analysis with a warning if its tracks are unlike those learned."""
-        observed = within(segments(tracks, error_floor=0.0), moment, self.campaign.length)
         unlike = self.campaign.unlike(observed)
         if not unlike:
             return analysis
         caution = f"the tracks have {unlike}; the spread of the posterior may be wrong"
-        warnings.warn(caution, ProbclWarning, stacklevel=4)
+        warnings.warn(caution, ProbclWarning, stacklevel=3)
         return analysis.assign_attrs(warning="; ".join(filter(None, [analysis.attrs.get("warning"), caution])))
 
     @property
@@ -285,15 +294,15 @@ class Assimilator:
         told = {part: tuple(np.datetime64(time) for time in self.record[part]["times"]) for part in _PARTS}
         return {"archive_checksum": self.frame.checksum, **told}
 
-    def _tokens(self, tracks: xr.Dataset, moment: np.datetime64) -> Float[np.ndarray, "1 tokens width"]:
-        """Return the tokens of the segments within the window, checked to lie in its water."""
-        observed = within(segments(tracks, error_floor=0.0), moment, self.campaign.length)
+    def _in_window(self, observed: Segments, moment: np.datetime64) -> Segments:
+        """Return the segments within the window about a time, checked to lie in its water."""
+        observed = within(observed, moment, self.campaign.length)
         if len(observed) == 0:
             raise ValueError(
                 f"tracks must have two fixes of a drifter within {self.campaign.window} about {moment}, got none"
             )
         require_afloat(observed, self.prior.grid)
-        return Tokenizer(self.prior).of_segments(observed, np.zeros(len(observed), dtype=int), np.array([moment]))
+        return observed
 
     def evaluate(self, test: xr.Dataset, **settings: Any) -> Evaluation:
         """Score this and the classical methods on an archive that none has seen: `compare`, with its settings."""
@@ -342,7 +351,7 @@ def _origins(archive: xr.Dataset) -> xr.Dataset:
 def _moments(time: Moment | Sequence[Moment] | None, tracks: xr.Dataset) -> list[np.datetime64]:
     """Return the times of analyses: those asked for, or the middle of the tracks' times."""
     if time is None:
-        known = tracks["time"].values[np.isfinite(tracks["latitude"].values)]
+        known = fix_times(tracks)
         return [known.min() + (known.max() - known.min()) // 2]
     several = isinstance(time, list | tuple | np.ndarray)
     return [as_time(moment) for moment in time] if several else [as_time(time)]  # type: ignore[union-attr]
@@ -379,15 +388,11 @@ def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:
 
 
 def _record(parts: Holdout, seed: int, pairs: int, why: Mapping[str, Any]) -> dict[str, Any]:
-    times = parts.train["time"].values
     return {
         "version": __version__,
         "seed": seed,
         "pairs": pairs,
-        "trained_on": {"times": [str(times[0]), str(times[-1])], "maps": len(times), **parts.members("train")},
-        "held_out": {
-            "times": [str(t) for t in parts.held_out["time"].values[[0, -1]]],
-            **parts.members("held_out"),
-        },
+        "trained_on": record_of(parts.train),
+        "held_out": record_of(parts.held_out),
         "choice": dict(why),
     }

@@ -5,8 +5,9 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive, require_archive
 from probcl.assimilation.baselines.tuning import Case
-from probcl.assimilation.pairs import Campaign
+from probcl.assimilation.pairs import Campaign, require_windows
 from probcl.assimilation.simulation import Duration, simulate_tracks
+from probcl.assimilation.tracks import has_segment
 from probcl.checks import require_count
 
 
@@ -49,11 +50,7 @@ def simulate_cases(
     held = Archive.of(archive)
     members = archive if "member" in archive.dims else archive.expand_dims("member")
     starts = campaign.starts(held)
-    if len(starts) == 0:
-        raise ValueError(
-            f"archive must cover a window of {campaign.window} about one of its maps, got {held.times[0]} to "
-            f"{held.times[-1]}"
-        )
+    require_windows(len(starts), campaign, held)
     total = len(held.values) * len(starts)
     chosen = np.unique(np.linspace(0, total - 1, min(windows, total)).round().astype(int))
     drifters = campaign.fleet[1] if n_drifters is None else require_count("n_drifters", n_drifters)
@@ -75,8 +72,4 @@ def simulate_cases(
         for row, number in enumerate(here.tolist()):
             mine = tracks.isel(trajectory=slice(row * drifters, (row + 1) * drifters))
             found[number] = Case(mine, time, truths.isel(member=row, drop=True))
-    return [found[number] for number in chosen.tolist() if _seen(found[number].tracks)]
-
-
-def _seen(tracks: xr.Dataset) -> bool:
-    return bool((np.isfinite(tracks["latitude"].values).sum(1) >= 2).any())
+    return [found[number] for number in chosen.tolist() if has_segment(found[number].tracks)]

@@ -16,13 +16,12 @@ from torch.nn.functional import embedding_bag, gelu, scaled_dot_product_attentio
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
 from probcl.assimilation.segments import SIMPSON
-from probcl.assimilation.tokens import COORDINATES, DESCRIPTION, PLACES, WIDTH
+from probcl.assimilation.tokens import COORDINATES, DESCRIPTION, PLACES, VALUES, WIDTH
 from probcl.checks import describe, require_count
 from probcl.encoders.vector import MLP
 from probcl.information import information_factor, split_information
 from probcl.serialization import register
 
-VALUES = 2
 # Standard deviation of an observation about the state's velocity, over the prior's, before training.
 _FIRST_ERROR = 0.3
 

@@ -17,11 +17,12 @@ from probcl.assimilation.archive import COMPONENTS
 from probcl.assimilation.baselines.base import Moment
 from probcl.assimilation.baselines.tuning import Case
 from probcl.assimilation.cases import simulate_cases
-from probcl.assimilation.measures import resolution, spread_and_error, stacked
+from probcl.assimilation.measures import resolution, spread_and_error
 from probcl.assimilation.pairs import Campaign
-from probcl.assimilation.scorecard import scorecard
+from probcl.assimilation.scorecard import scores_of
 from probcl.assimilation.scores import Estimate
 from probcl.assimilation.simulation import Duration
+from probcl.assimilation.verification import Verification
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
 
@@ -178,16 +179,17 @@ def evaluate(
     ranks, spread_error = {}, {}
     for name, method in methods.items():
         analyses, milliseconds = _analyse(name, method, cases, members, seed)
+        found = Verification(analyses, truths)
         known = float(seconds.get(name, np.nan))
         rows[name] = {
-            **scorecard(analyses, truths, reference, seed=seed),
-            "resolution": resolution(analyses, truths, seed=seed),
+            **scores_of(found, reference, seed=seed),
+            "resolution": resolution(found, seed=seed),
             "train_seconds": Estimate(known, known, known),
             "milliseconds": scores.bootstrap(partial(_mean_at, milliseconds), len(cases), seed=seed),
         }
-        ensemble, truth, weights = stacked(analyses, truths)
-        ranks[name] = scores.rank_histogram(ensemble, truth, bins=_BINS, weights=weights, seed=seed)
-        spread_error[name] = spread_and_error(analyses, truths, _BINS)
+        truth = found.at_sea(found.truth)
+        ranks[name] = scores.rank_histogram(found.members, truth, bins=_BINS, weights=found.weights, seed=seed)
+        spread_error[name] = spread_and_error(found, _BINS)
     settings = {
         "fix_interval": str(fix_interval or campaign.intervals[0]),
         "n_drifters": campaign.fleet[1] if n_drifters is None else n_drifters,

@@ -56,22 +56,28 @@ class Grid:
         ValueError
             If a position is more than half a cell off the grid.
         """
-        row, column, _, _ = self._cells(latitude, longitude)
+        row, column, _, _ = self.cells(latitude, longitude)
         afloat: np.ndarray = (
             self.ocean[row, column]
             | self.ocean[row + 1, column]
             | self.ocean[row, column + 1]
-            | (self.ocean[row + 1, column + 1])
+            | self.ocean[row + 1, column + 1]
         )
         return afloat
 
-    def _cells(
+    def cells(
         self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
     ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Return row and column of the cell of each position, and how far down and right in it."""
-        row, down = _place("latitude", self.latitude, latitude)
-        column, right = _place("longitude", self.longitude, self.near(longitude))
-        return row, column, down, right
+        """Return row and column of the cell of each position, and how far north and east in it, from 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If a position is more than half a cell off the grid.
+        """
+        row, north = _cell("latitude", self.latitude, latitude)
+        column, east = _cell("longitude", self.longitude, self.near(longitude))
+        return row, column, north, east
 
     def weights(
         self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
@@ -85,12 +91,12 @@ class Grid:
         ValueError
             If a position is more than half a cell off the grid.
         """
-        row, column, down, right = self._cells(latitude, longitude)
+        row, column, north, east = self.cells(latitude, longitude)
         index = np.full(self.ocean.shape, -1)
         index[self.ocean] = np.arange(self.ocean.sum())
         rows = np.stack([row, row, row + 1, row + 1], axis=1)
         columns = np.stack([column, column + 1, column, column + 1], axis=1)
-        weight = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
+        weight = np.stack([(1 - north) * (1 - east), (1 - north) * east, north * (1 - east), north * east], axis=1)
         points = index[rows, columns]
         weight = np.where(points >= 0, weight, 0.0)
         ashore = weight.sum(1) < 1e-9
@@ -109,10 +115,10 @@ def bracket(
     return node, position - node
 
 
-def _place(
+def _cell(
     name: str, axis: Float[np.ndarray, " m"], wanted: Float[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return the cell of each position and where in it, from 0 to 1."""
+    """Return the cell of each position along an axis and where in it, from 0 to 1."""
     low, high = axis[0] - 0.5 * (axis[1] - axis[0]), axis[-1] + 0.5 * (axis[-1] - axis[-2])
     off = (wanted < low) | (wanted > high)
     if off.any():

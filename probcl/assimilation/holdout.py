@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,13 +17,6 @@ class Holdout:
 
     train: xr.Dataset
     held_out: xr.Dataset
-
-    def members(self, part: Literal["train", "held_out"]) -> dict[str, Any]:
-        """Return the labels of a part's members, if it has members."""
-        archive: xr.Dataset = getattr(self, part)
-        if "member" not in archive.dims:
-            return {}
-        return {"members": archive["member"].values.tolist()}
 
 
 def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.timedelta64) -> Holdout:
@@ -50,7 +43,8 @@ def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.tim
         raise ValueError("archive must have several members or times to hold some out, got one of each")
     # A step more than a window, so that there is a map in the middle of one.
     begins = times[-1] - max(window + np.diff(times).max(), (times[-1] - times[0]) * fraction)
-    ends = begins - timedelta_of("gap", gap, zero=True)
+    apart = timedelta_of("gap", gap, zero=True)
+    ends = begins - apart
     train, held_out = archive.isel(time=times <= ends), archive.isel(time=times >= begins)
     if train.sizes["time"] == 0 or train["time"].values[-1] - times[0] < window:
         raise ValueError(
@@ -58,7 +52,7 @@ def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.tim
             f"{_days(times[-1] - times[0])}; use a smaller gap if the currents decorrelate faster"
         )
     memory = decorrelation_time(train)
-    if timedelta_of("gap", gap, zero=True) < memory:
+    if apart < memory:
         raise ValueError(f"gap must be no less than the currents' decorrelation time, {_days(memory)}, got {gap}")
     return Holdout(train, held_out)
 
@@ -78,6 +72,13 @@ def decorrelation_time(archive: xr.Dataset) -> np.timedelta64:
     return np.timedelta64(held.times[-1] - held.times[0])
 
 
+def record_of(archive: xr.Dataset) -> dict[str, Any]:
+    """Return which part of a world an archive is, as JSON values: first and last time, maps, members if it has any."""
+    times = archive["time"].values
+    record: dict[str, Any] = {"times": [str(times[0]), str(times[-1])], "maps": len(times)}
+    return record | ({"members": archive["member"].values.tolist()} if "member" in archive.dims else {})
+
+
 def require_apart(test: xr.Dataset, record: Mapping[str, Any], gap: Duration) -> None:
     """Raise `ValueError` if a test archive has what an assimilator was fitted on: a member at times within `gap`.
 
@@ -86,7 +87,7 @@ def require_apart(test: xr.Dataset, record: Mapping[str, Any], gap: Duration) ->
     test
         The archive to be tested on.
     record
-        As `Assimilator.record`: what was trained on, and what calibration and choice were made on.
+        As `Assimilator.record`: `record_of` what was trained on, and of what calibration and choice were made on.
     gap
         How far apart in time the currents of one member must be.
     """

@@ -18,7 +18,7 @@ from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.checks import require_count
 from probcl.training.pairs import Batch
 
-# Times between fixes that are so many times longer, or shorter, than any learned are unlike them.
+# What is so many times more than the most that was learned, or less than the least, is unlike it.
 _UNLIKE = 2.0
 
 
@@ -70,18 +70,42 @@ class Campaign:
         return timedelta_of("window", self.window)
 
     def unlike(self, observed: Segments) -> str:
-        """Return how the times between fixes differ from those learned; nothing if they are alike, roughly."""
-        hours = float(np.median(observed.duration)) / 3600
-        learned = sorted(seconds_of("fix_interval", interval) / 3600 for interval in self.intervals)
-        if learned[0] / _UNLIKE < hours < learned[-1] * _UNLIKE:
-            return ""
-        return f"fixes every {hours:.3g} hours, and {learned[0]:.3g} to {learned[-1]:.3g} hours were learned"
+        """Return in what the tracks of a window differ from those learned, in words; nothing if they are alike.
+
+        They differ if the number of drifters, the median time between fixes or the median error of a fix is twice the
+        most that was learned or more, or half of the least or less.
+
+        Parameters
+        ----------
+        observed
+            Segments of the window, read with ``error_floor=0``.
+        """
+        count = len(np.unique(observed.trajectory))
+        hours = [seconds_of("fix_interval", interval) / 3600 for interval in self.intervals]
+        fix_error = observed.error * observed.duration / np.sqrt(2)
+        differences = [
+            _difference("{} drifter" if count == 1 else "{} drifters", count, self.fleet),
+            _difference("fixes every {} hours", float(np.median(observed.duration)) / 3600, hours),
+            _difference("fixes with errors of {} m", float(np.median(fix_error)), [self.position_error]),
+        ]
+        return ", ".join(filter(None, differences))
 
     def starts(self, archive: Archive) -> Any:
         """Return the first times of all windows that an archive covers, centred at its maps."""
         half = self.length // 2
         times = archive.times
         return times[(times - half >= times[0]) & (times - half + self.length <= times[-1])] - half
+
+
+def _difference(what: str, found: float, learned: Sequence[float]) -> str:
+    """Return what was found and what was learned, if they are far apart."""
+    low, high = min(learned), max(learned)
+    if low / _UNLIKE < found < high * _UNLIKE or low <= found <= high:
+        return ""
+    told, least, most = (
+        np.format_float_positional(float(value), 3, fractional=False, trim="-") for value in (found, low, high)
+    )
+    return f"{what.format(told)} (learned: {least if low == high else f'{least} to {most}'})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +155,7 @@ def simulate_pairs(
     starts = campaign.starts(held)
     centres = np.searchsorted(held.times, starts + campaign.length // 2)
     index = index[np.isin(index[:, 1], centres)]
-    if len(index) == 0:
-        raise ValueError(
-            f"archive must cover a window of {campaign.window} about one of its maps, got {held.times[0]} to "
-            f"{held.times[-1]}"
-        )
+    require_windows(len(index), campaign, held)
     x = torch.from_numpy(prior.encode(windows_at(held, index, prior.lags)))
     rounds = max(-(-require_count("count", count) // len(index)), len(campaign.intervals))
     kept = np.random.default_rng([seed, rounds]).permutation(rounds * len(index))[:count]
@@ -145,6 +165,15 @@ def simulate_pairs(
         parts.append((mine, _tokens(archive, prior, campaign, number, index[mine], held.times, seed)))
     order = np.concatenate([mine for mine, _ in parts])
     return WindowPairs(x[order], _stacked([part for _, part in parts]), index[order])
+
+
+def require_windows(count: int, campaign: Campaign, archive: Archive) -> None:
+    """Raise `ValueError` if an archive covers no window of a campaign."""
+    if count == 0:
+        raise ValueError(
+            f"archive must cover a window of {campaign.window} about one of its maps, got {archive.times[0]} to "
+            f"{archive.times[-1]}"
+        )
 
 
 def _tokens(
@@ -167,7 +196,7 @@ def _tokens(
         fix_interval=campaign.intervals[number % len(campaign.intervals)],
         position_error=campaign.position_error,
         start=times[centres] - campaign.length // 2,
-        seed=_round_seed(seed, number),
+        seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
     )
     # Rows are by member, then start, then drifter; most windows of a block may be wanted, or few.
     position = np.full(len(members) * len(centres), -1)
@@ -177,10 +206,6 @@ def _tokens(
     taken = (window >= 0) & (np.tile(np.arange(high), len(position)) < fleet[window])
     tokens = Tokenizer(prior)(tracks.isel(trajectory=taken), window[taken], times[wanted[:, 1]])
     return torch.from_numpy(tokens)
-
-
-def _round_seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _stacked(parts: Sequence[Float[Tensor, "_ _ width"]]) -> Float[Tensor, "n tokens width"]:
@@ -195,5 +220,5 @@ def _stacked(parts: Sequence[Float[Tensor, "_ _ width"]]) -> Float[Tensor, "n to
 
 def truths(archive: Archive, pairs: WindowPairs) -> Float[np.ndarray, "n 2 points"]:
     """Return the maps that pairs are about."""
-    truths: np.ndarray = archive.values[pairs.index[:, 0], pairs.index[:, 1]]
-    return truths
+    maps: np.ndarray = archive.values[pairs.index[:, 0], pairs.index[:, 1]]
+    return maps

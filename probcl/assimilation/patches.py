@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 
 from probcl.assimilation.archive import COMPONENTS, Archive
 from probcl.assimilation.grid import Grid
+from probcl.assimilation.tracks import DIMENSIONS, padded_tracks
 from probcl.checks import require_count
 from probcl.sphere import longitude_difference, longitude_near
-
-_FIXES = ("trajectory", "obs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,29 +45,25 @@ class Patch:
         ValueError
             If nothing is.
         """
-        latitude, longitude = (tracks[name].transpose(*_FIXES) for name in ("latitude", "longitude"))
-        east = longitude_difference(longitude.values, self.longitude.mean())
-        inside = _within(latitude.values, self.latitude) & _within(east, self.longitude - self.longitude.mean())
+        latitude, longitude = (tracks[name].transpose(*DIMENSIONS).values for name in ("latitude", "longitude"))
+        east = longitude_difference(longitude, self.longitude.mean())
+        inside = _within(latitude, self.latitude) & _within(east, self.longitude - self.longitude.mean())
         if not inside.any():
             raise ValueError(
                 f"tracks must have fixes within the patch, latitude {self.latitude[0]:g} to {self.latitude[-1]:g} and "
                 f"longitude {self.longitude[0]:g} to {self.longitude[-1]:g}, got none"
             )
         moved = {
-            "latitude": latitude.values - self.latitude.mean() + self.frame_latitude.mean(),
+            "time": tracks["time"].transpose(*DIMENSIONS).values,
+            "latitude": latitude - self.latitude.mean() + self.frame_latitude.mean(),
             "longitude": self.frame_longitude.mean() + east,
-            "time": tracks["time"].transpose(*_FIXES).values,
-            "position_error": tracks["position_error"].transpose(*_FIXES).values,
+            "position_error": tracks["position_error"].transpose(*DIMENSIONS).values,
         }
         row, run = _runs(inside)
         here = run == np.arange(1, len(row) + 1)[:, None]
         missing = {"time": np.datetime64("NaT")}
-        return xr.Dataset(
-            {
-                name: (_FIXES, np.where(here, values[row], missing.get(name, np.nan)), tracks[name].attrs)
-                for name, values in moved.items()
-            }
-        )
+        fixes = {name: np.where(here, values[row], missing.get(name, np.nan)) for name, values in moved.items()}
+        return padded_tracks(fixes, np.arange(len(row)))
 
     def analysis(self, analysis: xr.Dataset) -> xr.Dataset:
         """Return an analysis made in the frame on the patch's own axes, with its own currents to the east."""

@@ -6,10 +6,9 @@ from jaxtyping import Float
 
 from probcl.assimilation.advection import GridFlow, advect
 from probcl.assimilation.archive import COMPONENTS
-from probcl.assimilation.segments import check_tracks
+from probcl.assimilation.tracks import DIMENSIONS, require_tracks
 from probcl.sphere import longitude_near
 
-_FIXES = ("trajectory", "obs")
 _SECOND = np.timedelta64(1, "s")
 
 
@@ -52,11 +51,10 @@ def predict_tracks(fields: xr.Dataset, tracks: xr.Dataset, step: float = 3600.0)
     >>> dict(predicted.latitude.sizes)
     {'realization': 3, 'trajectory': 4, 'obs': 11}
     """
-    check_tracks(tracks)
-    time, latitude, longitude = (tracks[name].transpose(*_FIXES).values for name in ("time", "latitude", "longitude"))
+    fixes = require_tracks(tracks)
+    time, latitude, longitude = (fixes[name] for name in ("time", "latitude", "longitude"))
     flow, first = _flow(fields, time[np.isfinite(latitude)].min())
-    centre = 0.5 * (flow.longitude[0] + flow.longitude[-1])
-    longitude = longitude_near(longitude, centre)
+    longitude = longitude_near(longitude, 0.5 * (flow.longitude[0] + flow.longitude[-1]))
     # Drifters with the same times are carried together; no fix is at −∞.
     clock = np.where(np.isfinite(latitude), (time - first) / _SECOND, -np.inf)
     found = np.full((2, fields.sizes["realization"], *latitude.shape), np.nan)
@@ -66,7 +64,7 @@ def predict_tracks(fields: xr.Dataset, tracks: xr.Dataset, step: float = 3600.0)
             continue
         north, east = (np.tile(x[rows, obs[0]], (found.shape[1], 1)) for x in (latitude, longitude))
         found[:, :, rows[:, None], obs] = advect(flow, north, east, seconds[obs], step)[:2]
-    axes = ("realization", *_FIXES)
+    axes = ("realization", *DIMENSIONS)
     return xr.Dataset({"latitude": (axes, found[0]), "longitude": (axes, found[1])})
 
 

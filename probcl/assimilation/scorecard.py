@@ -7,9 +7,8 @@ import xarray as xr
 from jaxtyping import Int
 
 from probcl.assimilation import scores
-from probcl.assimilation.archive import COMPONENTS
 from probcl.assimilation.scores import Estimate
-from probcl.checks import describe
+from probcl.assimilation.verification import Verification, maps_of
 
 Windows = Int[np.ndarray, " windows"]
 
@@ -62,21 +61,24 @@ def scorecard(
     >>> sorted(pcl.assimilation.scorecard([analysis, analysis], truths, mean))
     ['correlation', 'coverage90', 'crps', 'nrmse', 'rmse', 'spread_skill']
     """
-    if len(analyses) != len(truths) or len(truths) < 2:
-        raise ValueError(f"analyses and truths must be as many, two or more, got {len(analyses)} and {len(truths)}")
-    for analysis, true in zip(analyses, truths, strict=True):
-        _require_same_grid(analysis, true)
-    ocean = np.isfinite(_values(truths[0]))
-    truth = np.stack([_values(each)[ocean] for each in truths])
-    mean = np.stack([_values(each, "{}_mean")[ocean] for each in analyses])
-    ensemble = np.stack([_values(each)[:, ocean] for each in analyses])
-    weights = None
-    if "member_weight" in analyses[0]:
-        weights = np.stack([each["member_weight"].values for each in analyses])
+    return scores_of(Verification(analyses, truths), climatology, level=level, resamples=resamples, seed=seed)
+
+
+def scores_of(
+    verification: Verification,
+    climatology: xr.Dataset,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Score what was stacked; see `scorecard`."""
+    ensemble, weights = verification.members, verification.weights
+    truth, mean = (verification.at_sea(maps) for maps in (verification.truth, verification.mean))
     error, level_of, power = scores.squared_error(mean, truth), truth.mean(1), (truth**2).mean(1)
     spread, skill = scores.spread_terms(ensemble, truth, weights)
     crps = scores.fair_crps(ensemble, truth, weights)
-    correlation = scores.pattern_correlation(mean, truth, _values(climatology)[ocean])
+    correlation = scores.pattern_correlation(mean, truth, maps_of(climatology)[verification.ocean])
     inside = scores.coverage(ensemble, truth, 0.9, weights)
     statistics: dict[str, Callable[[Windows], float]] = {
         "rmse": lambda w: float(np.sqrt(error[w].mean())),
@@ -87,23 +89,6 @@ def scorecard(
         "coverage90": lambda w: float(inside[w].mean()),
     }
     return {
-        name: scores.bootstrap(statistic, len(truths), resamples=resamples, level=level, seed=seed)
+        name: scores.bootstrap(statistic, len(truth), resamples=resamples, level=level, seed=seed)
         for name, statistic in statistics.items()
     }
-
-
-def _values(dataset: xr.Dataset, name: str = "{}") -> np.ndarray:
-    """Return u and v, shape ([realization,] 2, latitude, longitude)."""
-    if not isinstance(dataset, xr.Dataset):
-        raise TypeError(f"analyses, truths and climatology must be xarray.Datasets, got {describe(dataset)}")
-    parts = [dataset[name.format(component)] for component in COMPONENTS]
-    leading = ("realization",) if "realization" in parts[0].dims else ()
-    return np.stack([part.transpose(*leading, "latitude", "longitude").values for part in parts], axis=-3)
-
-
-def _require_same_grid(analysis: xr.Dataset, truth: xr.Dataset) -> None:
-    for axis in ("latitude", "longitude"):
-        if not np.array_equal(analysis[axis].values, truth[axis].values):
-            raise ValueError(f"an analysis and its truth must have the same {axis}, and do not")
-    if not np.array_equal(np.isfinite(_values(analysis)).all(0), np.isfinite(_values(truth))):
-        raise ValueError("an analysis and its truth must have the same land, and do not")

@@ -232,7 +232,7 @@ def error_spectra(
         raise ValueError(f"mean and truth must have the same shape, got {mean.shape} and {truth.shape}")
     whole = np.isfinite(mean).all(-1) & np.isfinite(truth).all(-1)
     if not whole.any() or mean.shape[-1] < 4:
-        raise ValueError("effective_resolution needs rows of four points or more without NaN, got none")
+        raise ValueError("mean and truth must have rows of four points or more without NaN, got none")
     window = np.nonzero(whole)[0]
     frequency, error = _power(mean[whole] - truth[whole], spacing)
     power = _power(truth[whole], spacing)[1]
@@ -310,7 +310,7 @@ def _require_alike(mean: Fields, truth: Fields) -> None:
     if mean.shape != truth.shape or truth.size == 0:
         raise ValueError(f"mean and truth must have the same shape and not be empty, got {mean.shape}, {truth.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(truth).all()):
-        raise ValueError("mean and truth must be finite: drop land first")
+        raise ValueError("mean and truth must be finite, got NaN or infinite values: drop land first")
 
 
 def _weights(ensemble: Ensemble, truth: Fields, weights: Weights | None) -> Weights | None:
@@ -318,7 +318,7 @@ def _weights(ensemble: Ensemble, truth: Fields, weights: Weights | None) -> Weig
     if ensemble.ndim != 3 or ensemble.shape[::2] != truth.shape or ensemble.size == 0:
         raise ValueError(f"ensemble must be (windows, members, values) for truth {truth.shape}, got {ensemble.shape}")
     if not (np.isfinite(ensemble).all() and np.isfinite(truth).all()):
-        raise ValueError("ensemble and truth must be finite: drop land first")
+        raise ValueError("ensemble and truth must be finite, got NaN or infinite values: drop land first")
     if weights is None:
         return None
     if weights.shape != ensemble.shape[:2]:

@@ -8,7 +8,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from probcl.assimilation.grid import Grid
-from probcl.checks import describe
+from probcl.assimilation.tracks import require_tracks
 from probcl.sphere import METRES_PER_DEGREE, longitude_difference, metres_per_degree_east
 
 ERROR_FLOOR = 0.05
@@ -16,9 +16,6 @@ ERROR_FLOOR = 0.05
 
 For real drifters against altimetric maps it is some .15 m/s.
 """
-
-_VARIABLES = ("time", "latitude", "longitude", "position_error")
-_DIMENSIONS = ("trajectory", "obs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +112,7 @@ def segments(tracks: xr.Dataset, error_floor: float = ERROR_FLOOR) -> Segments:
     """
     if not (np.isfinite(error_floor) and error_floor >= 0):
         raise ValueError(f"error_floor must be finite and not negative, in m/s, got {error_floor}")
-    fixes = {name: tracks[name].transpose(*_DIMENSIONS).values for name in check_tracks(tracks)}
+    fixes = require_tracks(tracks)
     trajectory, start, end = _successive(np.isfinite(fixes["latitude"]))
     before, after = ({name: values[trajectory, column] for name, values in fixes.items()} for column in (start, end))
     duration = (after["time"] - before["time"]) / np.timedelta64(1, "s")
@@ -151,39 +148,9 @@ def require_afloat(observed: Segments, grid: Grid) -> None:
         )
 
 
-def check_tracks(tracks: xr.Dataset) -> tuple[str, ...]:
-    """Return the variables of padded tracks, or raise as `segments` does."""
-    if not isinstance(tracks, xr.Dataset):
-        raise TypeError(f"tracks must be an xarray.Dataset, got {describe(tracks)}")
-    for name in _VARIABLES:
-        if name not in tracks:
-            raise ValueError(f"tracks must have {', '.join(_VARIABLES)}, got {sorted(map(str, tracks.variables))}")
-        if set(tracks[name].dims) != set(_DIMENSIONS):
-            raise ValueError(f"tracks' {name} must have dimensions {_DIMENSIONS}, got {tracks[name].dims}")
-    times, latitude, longitude, error = (tracks[name].transpose(*_DIMENSIONS).values for name in _VARIABLES)
-    if times.dtype.kind != "M":
-        raise TypeError(f"tracks' time must be datetime64, got {describe(times)}")
-    present = np.isfinite(latitude)
-    if (np.isfinite(longitude) != present).any() or (np.isnat(times) & present).any():
-        raise ValueError("tracks must have time, latitude and longitude for each fix, got fixes with only some of them")
-    _require_range("latitude", latitude[present], -90, 90)
-    _require_range("longitude", longitude[present], -360, 360)
-    _require_range("position_error", error[present], 0, np.inf)
-    for row, here in zip(times, present, strict=True):
-        if (np.diff(row[here]) <= np.timedelta64(0)).any():
-            raise ValueError("tracks must have fixes in order of time, got fixes at the same time or out of order")
-    if present.sum(1).max(initial=0) < 2:
-        raise ValueError("tracks must have a trajectory of two fixes or more, got none")
-    return _VARIABLES
-
-
-def _require_range(name: str, values: np.ndarray, low: float, high: float) -> None:
-    bad = ~((values >= low) & (values <= high) & np.isfinite(values))
-    if bad.any():
-        raise ValueError(f"tracks' {name} must be finite and within [{low}, {high}], got {values[bad][0]}")
-
-
-def _successive(present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _successive(
+    present: Bool[np.ndarray, "trajectory obs"],
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Return trajectory, first and second fix of each segment."""
     trajectory, column = np.nonzero(present)
     same = trajectory[1:] == trajectory[:-1]

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import product
-from numbers import Real
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from probcl.assimilation.advection import Fate, GridFlow, advect
 from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
+from probcl.assimilation.tracks import padded_tracks, require_position_error
 from probcl.checks import require_count
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
 
@@ -84,7 +84,7 @@ def simulate_tracks(
     archive = require_archive(archive)
     require_count("n_drifters", n_drifters)
     require_count("seed", seed, minimum=0)
-    error = _error(position_error)
+    error = require_position_error(position_error)
     elapsed = _elapsed(window, fix_interval)
     longest_step = seconds_of("step", step)
     starts = _starts(archive["time"].values, start, elapsed[-1])
@@ -104,15 +104,6 @@ def simulate_tracks(
     if "member" in archive.dims:
         tracks["member"] = ("trajectory", labels.repeat(len(starts) * n_drifters), {"long_name": "archive member"})
     return tracks
-
-
-def _error(position_error: object) -> float:
-    if isinstance(position_error, bool) or not isinstance(position_error, Real):
-        raise TypeError(f"position_error must be a number of metres, got {position_error!r}")
-    metres = float(position_error)
-    if not 0 <= metres < np.inf:
-        raise ValueError(f"position_error must be finite, in metres, and not negative, got {metres}")
-    return metres
 
 
 def _elapsed(window: Duration, fix_interval: Duration) -> Float[np.ndarray, " obs"]:
@@ -226,26 +217,16 @@ def _tracks(
     begin = np.broadcast_to(starts[:, None], fate.shape).reshape(-1)
     seen = np.isfinite(latitude)
     time = begin[:, None] + np.round(elapsed * 1e9).astype("timedelta64[ns]")
-    time = np.where(seen, time, np.datetime64("NaT"))
-    error = np.where(seen, position_error, np.nan)
-    fixes, each = ("trajectory", "obs"), "trajectory"
-    tracks = xr.Dataset(
-        {
-            "time": (fixes, time, {"standard_name": "time"}),
-            "latitude": (fixes, latitude, {"standard_name": "latitude", "units": "degrees_north"}),
-            "longitude": (fixes, longitude, {"standard_name": "longitude", "units": "degrees_east"}),
-            "position_error": (
-                fixes,
-                error,
-                {"long_name": "standard deviation of a fix, east and north", "units": "m"},
-            ),
-            "fate": (each, fate.reshape(-1), _FATE_ATTRIBUTES),
-            "start": (each, begin, {"long_name": "first time of the window"}),
-        },
-        coords={each: (each, np.arange(len(latitude)), {"cf_role": "trajectory_id"})},
-        attrs={"Conventions": "CF-1.8", "featureType": "trajectory"},
+    fixes = {
+        "time": np.where(seen, time, np.datetime64("NaT")),
+        "latitude": latitude,
+        "longitude": longitude,
+        "position_error": np.where(seen, position_error, np.nan),
+    }
+    return padded_tracks(fixes, np.arange(len(latitude))).assign(
+        fate=("trajectory", fate.reshape(-1), _FATE_ATTRIBUTES),
+        start=("trajectory", begin, {"long_name": "first time of the window"}),
     )
-    return tracks
 
 
 _FATE_ATTRIBUTES = {

@@ -74,9 +74,9 @@ def fit_baselines(
     Climatology; optimal interpolation with the covariance of a stream function and with an isotropic one; ensemble
     optimal interpolation, localised; the ensemble smoother on the tracks, of 60 members; analogs. Hyper-parameters of
     the covariances are the likeliest. Error floor, taper, number of analogs and model error are those of least CRPS on
-    `tuning_windows` windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that nothing is
-    fitted to; of an archive of one member, or of patches of one, they are of the days that are fitted to, and EnOI
-    and analogs, which would find themselves there, are not tuned.
+    `tuning_windows` windows (8 for the smoother), with tracks as in the evaluation. Those windows are of members that
+    nothing is fitted to; of an archive of one member, or of patches of one, they are of the days that are fitted to,
+    and EnOI and analogs, which would find themselves there, are not tuned.
 
     Covariances and ensembles are of 1000 members, evenly chosen, if there are more; climatology and analogs are of all.
 

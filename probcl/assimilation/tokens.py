@@ -23,10 +23,13 @@ PLACES = 3
 COORDINATES = 3
 """Lag, row and column."""
 
+VALUES = 2
+"""u and v."""
+
 DESCRIPTION = 2
 """Logarithms of duration in days and of the fixes' part of the velocity's error over the prior's scale."""
 
-WIDTH = PLACES * COORDINATES + DESCRIPTION + 2 + 1
+WIDTH = PLACES * COORDINATES + DESCRIPTION + VALUES + 1
 
 _DAY = 86_400.0
 _LEAST_ERROR = 1e-4

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from probcl import diagnostics
 from probcl.classification import zero_shot
-from probcl.cli.folder import ModelFolder
+from probcl.cli.folder import ModelFolder, other
 from probcl.conditional.empirical import EmpiricalConditional
 from probcl.datasets import Pairs
 from probcl.diagnostics.figures import draw_histogram
@@ -34,6 +34,8 @@ _DRAWS = 500
 _MOST_RETRIEVED = 50
 # Of more components a figure with a curve for each says nothing.
 _MOST_COMPONENTS = 8
+# Fewer effective atoms say little of a posterior.
+_FEW_ATOMS = 10
 _LEVEL = 0.9
 _BINS = 10
 
@@ -75,6 +77,10 @@ class Subject:
     def model(self) -> BimodalModel:
         """The model."""
         return self.folder.model
+
+    def values(self, side: Side) -> Tensor:
+        """Return the pairs' values of a modality."""
+        return self.pairs.u if side == "u" else self.pairs.v
 
     @property
     def n_classes(self) -> int | None:
@@ -125,9 +131,9 @@ def _information(subject: Subject) -> Finding:
 
 
 def _retrieval(subject: Subject, side: Side) -> Finding:
-    given: Side = "v" if side == "u" else "u"
+    given = other(side)
     finding = Finding(f"retrieval of {side}", f"Is the {side} that belongs to a {given} found among the first k?")
-    items, queries = (subject.pairs.u, subject.pairs.v) if side == "u" else (subject.pairs.v, subject.pairs.u)
+    items, queries = subject.values(side), subject.values(given)
     item_labels, query_labels = None, None
     if subject.n_classes is not None:
         item_labels, queries = queries, queries.unique()
@@ -161,21 +167,21 @@ def _classification(subject: Subject) -> Finding:
 
 def _calibration(subject: Subject, side: Side) -> Finding:
     """Half of the pairs are the bank, the other half conditions with their truth."""
-    given: Side = "v" if side == "u" else "u"
+    given = other(side)
     finding = Finding(f"calibration of {side} given {given}", "Does the truth lie where the posterior says it does?")
-    targets, conditions = (subject.pairs.u, subject.pairs.v) if side == "u" else (subject.pairs.v, subject.pairs.u)
+    targets, conditions = subject.values(side), subject.values(given)
     half = len(targets) // 2
     bank, truth, context = targets[:half], targets[half:][:_CONDITIONS], conditions[half:][:_CONDITIONS]
     with _explaining(finding):
-        make = subject.model.u_given_v if side == "u" else subject.model.v_given_u
-        posterior = cast(EmpiricalConditional, make(EmpiricalPrior(bank)).condition(context))
+        conditional = subject.folder.conditional(side, EmpiricalPrior(bank))
+        posterior = cast(EmpiricalConditional, conditional.condition(context))
         drawn = posterior.sample_index((_DRAWS,), generator=torch.Generator().manual_seed(subject.seed))
         # All atoms have one weight, so that their log-probabilities are their log-ratios up to a constant.
         of_draws = posterior.logits.mT.gather(0, drawn) + math.log(half)
         regions = diagnostics.hpd_coverage(of_draws, posterior.log_ratio(truth), seed=subject.seed)
         low, high = regions.interval(_LEVEL)
         finding.numbers = {
-            "coverage of 90% regions": float(regions.at(_LEVEL)),
+            f"coverage of {_LEVEL:.0%} regions": float(regions.at(_LEVEL)),
             "lower 95% limit": float(low),
             "upper 95% limit": float(high),
             "p-value of coverage": float(regions.p_value),
@@ -194,13 +200,13 @@ def _calibration(subject: Subject, side: Side) -> Finding:
         finding.numbers |= {"median effective atoms": float(ess.median()), "least effective atoms": float(ess.min())}
         finding.figures.append((f"effective atoms of {half} in the bank", partial(_draw_ess, ess)))
         finding.remarks.append(f"The bank is the first {half} pairs; {len(truth)} of the others are looked at.")
-        if ess.median() < _BINS:
+        if ess.median() < _FEW_ATOMS:
             finding.remarks.append("The bank is too small for posteriors this sharp: coverage tells of the bank, too.")
     return finding
 
 
 def _normaliser(subject: Subject, over: Side) -> Finding:
-    given: Side = "v" if over == "u" else "u"
+    given = other(over)
     finding = Finding(f"normaliser over {over}", f"Is the mean of exp(score) over {over} one for every {given}?")
     half = subject.pairs.n_pairs // 2
     bank, rest = slice(half), slice(half, half + _CONDITIONS)

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from probcl.cli import documents
 from probcl.cli.config import FitConfig, config_from, written
 from probcl.cli.errors import ConfigError
+from probcl.conditional import Conditional
 from probcl.errors import CheckpointError
+from probcl.gauge import Side
 from probcl.model import CONFIG_FILE, WEIGHTS_FILE, BimodalModel
+from probcl.priors import EmpiricalPrior, Prior
+from probcl.samplers import Sampler
 from probcl.serialization import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.training import History
 
@@ -29,6 +34,20 @@ class ModelFolder:
     model: BimodalModel
     config: FitConfig | None
     history: dict[str, Any] | None
+
+    def encoder(self, side: Side) -> nn.Module:
+        """Return the encoder of a modality."""
+        encoder: nn.Module = self.model.encoder_u if side == "u" else self.model.encoder_v
+        return encoder
+
+    def conditional(self, side: Side, prior: EmpiricalPrior | Prior, sampler: Sampler | None = None) -> Conditional:
+        """Return the conditional of a modality given the other."""
+        return self.model.u_given_v(prior, sampler) if side == "u" else self.model.v_given_u(prior, sampler)
+
+
+def other(side: Side) -> Side:
+    """Return the other modality."""
+    return "v" if side == "u" else "u"
 
 
 def open_folder(path: Path) -> ModelFolder:

@@ -48,7 +48,7 @@ def read_values(text: str, folder: ModelFolder, side: Side, screen: Screen) -> S
         values: Tensor = read_images(image_files(path), *_image_format(folder), screen.track)
     else:
         values = read_array(array_file(text))
-    return as_input_of(_encoder(folder, side), values, str(path))
+    return as_input_of(type(folder.encoder(side)), values, str(path))
 
 
 def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
@@ -68,7 +68,8 @@ def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
     if path is None or path.suffix.lower() in (".yaml", ".yml", ".toml"):
         pairs = _test_pairs(path, folder, screen)
     elif path.is_dir():
-        pairs = Pairs(*read_classes(path, _classes(path, folder), *_image_format(folder), screen.track))
+        classes = class_names(folder) or class_folders(path)
+        pairs = Pairs(*read_classes(path, classes, *_image_format(folder), screen.track))
     elif path.suffix.lower() in (".npz", ".safetensors") and path.exists():
         if not {"u", "v"} <= set(names_in(path)):
             raise Misuse(f"{path}: pairs must be arrays called u and v, got {', '.join(names_in(path)) or 'none'}")
@@ -76,7 +77,7 @@ def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
     else:
         raise Misuse(f"{path}: pairs must be an .npz or .safetensors that is there, a folder of classes, or a config")
     sides: tuple[Side, Side] = ("u", "v")
-    return Pairs(*(as_input_of(_encoder(folder, side), x, side) for side, x in zip(sides, pairs, strict=True)))
+    return Pairs(*(as_input_of(type(folder.encoder(side)), x, side) for side, x in zip(sides, pairs, strict=True)))
 
 
 def _test_pairs(path: Path | None, folder: ModelFolder, screen: Screen) -> Pairs:
@@ -96,15 +97,7 @@ def class_names(folder: ModelFolder) -> list[str] | None:
     return None if folder.config is None else folder.config.data.parameters.get("classes")
 
 
-def _classes(path: Path, folder: ModelFolder) -> list[str]:
-    return class_names(folder) or class_folders(path)
-
-
 def _image_format(folder: ModelFolder) -> tuple[int | None, Channels]:
     """Return the size and the channels that images had when the model was fitted."""
     source = None if folder.config is None else folder.config.data.build()
     return (source.size, source.channels) if isinstance(source, Images) else (None, "grey")
-
-
-def _encoder(folder: ModelFolder, side: Side) -> type[nn.Module]:
-    return type(folder.model.encoder_u if side == "u" else folder.model.encoder_v)

@@ -25,8 +25,7 @@ def read_prior(text: str, folder: ModelFolder, side: Side, screen: Screen) -> Em
     """
     if text == "normal":
         shape = _event_shape(folder, side)
-        n = shape.numel()
-        return GaussianPrior.from_scale(torch.zeros(shape), torch.eye(n))
+        return GaussianPrior.from_scale(torch.zeros(shape), torch.eye(shape.numel()))
     if not text.startswith(_FITTED):
         return EmpiricalPrior(read_values(text, folder, side, screen))
     values = read_values(text.removeprefix(_FITTED), folder, side, screen)
@@ -36,7 +35,7 @@ def read_prior(text: str, folder: ModelFolder, side: Side, screen: Screen) -> Em
 
 
 def _event_shape(folder: ModelFolder, side: Side) -> torch.Size:
-    match folder.model.encoder_u if side == "u" else folder.model.encoder_v:
+    match folder.encoder(side):
         case Linear() as encoder:
             return torch.Size([encoder.in_features])
         case MLP() as encoder:

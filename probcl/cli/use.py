@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probcl.classification import zero_shot
 from probcl.cli.errors import Misuse
-from probcl.cli.folder import ModelFolder, open_folder
+from probcl.cli.folder import ModelFolder, open_folder, other
 from probcl.cli.inputs import class_names, read_values
 from probcl.cli.outputs import require_suffix, write_arrays, write_table
 from probcl.cli.priors import read_prior
@@ -77,7 +77,7 @@ def retrieve(
     items = read_values(library, folder, of.value, screen)
     if k > len(items):
         raise Misuse(f"-k must be at most the {len(items)} items of the library, got {k}")
-    searched = read_values(queries, folder, "v" if of is Modality.u else "u", screen)
+    searched = read_values(queries, folder, other(of.value), screen)
     batches = screen.track(items.split(_BATCH), "embedding the library")
     collection = Library(folder.model, u=batches) if of is Modality.u else Library(folder.model, v=batches)
     found = [collection.topk(chunk, k) for chunk in screen.track(searched.split(_BATCH), "searching")]
@@ -117,7 +117,7 @@ def classify(
     classifier = zero_shot(folder.model, candidates)
     probs = torch.cat([classifier(chunk) for chunk in screen.track(values.split(_BATCH), "classifying")])
     predicted = probs.argmax(1)
-    names = _names(folder, len(candidates)) if labels is None else [str(i) for i in range(len(candidates))]
+    names = (class_names(folder) if labels is None else None) or [str(i) for i in range(len(candidates))]
     if output is not None:
         _write_classes(output, probs, predicted, names)
         screen.say(f"{len(values)} of u in {len(names)} classes: {output}")
@@ -155,10 +155,9 @@ def sample(
     screen = current()
     require_suffix(output, ".npz", ".safetensors")
     folder = open_folder(model)
-    conditions = read_values(given, folder, "v" if of is Modality.u else "u", screen)
+    conditions = read_values(given, folder, other(of.value), screen)
     law = read_prior(prior, folder, of.value, screen)
-    make = folder.model.u_given_v if of is Modality.u else folder.model.v_given_u
-    conditional = make(law, None if sampler is SamplerName.auto else SAMPLERS[sampler]())
+    conditional = folder.conditional(of.value, law, None if sampler is SamplerName.auto else SAMPLERS[sampler]())
     draws, effective = [], []
     with seeded(seed):
         for chunk in screen.track(conditions.split(_CONDITIONS), "drawing"):
@@ -181,10 +180,6 @@ def _candidates(folder: ModelFolder) -> Tensor:
     if not isinstance(encoder, Label):
         raise Misuse("the model's v are no labels: give --labels FILE, one v for each class")
     return torch.arange(encoder.n_classes)
-
-
-def _names(folder: ModelFolder, count: int) -> list[str]:
-    return class_names(folder) or [str(number) for number in range(count)]
 
 
 def _write_matches(output: Path, scores: Tensor, indices: Tensor) -> None:

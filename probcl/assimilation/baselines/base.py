@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from probcl.assimilation.archive import COMPONENTS, STANDARD_NAMES, Archive
 from probcl.assimilation.grid import Grid
-from probcl.assimilation.segments import ERROR_FLOOR, Segments, check_tracks, segments
+from probcl.assimilation.segments import ERROR_FLOOR, Segments, segments
 from probcl.checks import describe, require_count
 
 Moment = np.datetime64 | datetime | str
@@ -134,10 +134,9 @@ class Baseline(ABC):
         """
         archive, moment = self.archive, as_time(time)
         require_count("members", members)
-        check_tracks(tracks)
         observed = segments(tracks, self.error_floor)
         # Off the grid is an error even for methods that never interpolate.
-        archive.grid.weights(observed.latitude, observed.longitude)
+        archive.grid.cells(observed.latitude, observed.longitude)
         rng = np.random.default_rng(require_count("seed", seed, minimum=0))
         posterior = self._analyse(tracks, observed, moment, members, rng)
         result = to_dataset(posterior, archive.grid, archive.times, moment)

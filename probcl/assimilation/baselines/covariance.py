@@ -24,8 +24,6 @@ from probcl.sphere import EARTH_RADIUS, Frame
 Shape = Literal["gaussian", "matern52", "matern72"]
 SHAPES: tuple[Shape, ...] = ("gaussian", "matern52", "matern72")
 
-_DAY = 86_400.0
-
 
 class Profile(NamedTuple):
     """ρ and its first two derivatives with respect to the squared distance."""
@@ -39,7 +37,7 @@ def profile(shape: Shape, squared: Float[np.ndarray, "*shape"]) -> Profile:
     """Return ρ, ρ′ and ρ″ at squared distances in units of the scale.
 
     ``"gaussian"``: e^{−s/2}. ``"matern52"``, ``"matern72"``: Matérn's with ν = 5/2, 7/2 (Rasmussen & Williams 2006,
-    eq. 4.17 and its next), whose currents are once and twice differentiable.
+    eq. 4.16), whose currents are once and twice differentiable.
 
     Raises
     ------

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import cho_factor, cho_solve
 
-from probcl.assimilation.segments import check_tracks
+from probcl.assimilation.tracks import DIMENSIONS, require_tracks
 from probcl.checks import describe
 from probcl.sphere import METRES_PER_DEGREE, longitude_difference, metres_per_degree_east
 
@@ -19,12 +19,14 @@ Advection = Callable[[xr.Dataset, xr.Dataset], xr.Dataset]
 at the times of its fixes; `probcl.assimilation.predict_tracks` tells it.
 """
 
-_AXES = ("realization", "trajectory", "obs")
+_AXES = ("realization", *DIMENSIONS)
 
 
-def later_fixes(tracks: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def later_fixes(
+    tracks: xr.Dataset,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Return trajectory and position in it of each fix after the first of its trajectory, and which is that first."""
-    present = np.isfinite(tracks["latitude"].transpose("trajectory", "obs").values)
+    present = np.isfinite(tracks["latitude"].transpose(*DIMENSIONS).values)
     trajectory, obs = np.nonzero(present)
     first = present.argmax(1)[trajectory]
     later = obs != first
@@ -54,17 +56,18 @@ def displacements(predicted: xr.Dataset, tracks: xr.Dataset) -> Float[np.ndarray
     >>> displacements(predicted, tracks).shape[0]  # metres to the east and north, of each of three fields
     3
     """
-    check_tracks(tracks)
+    fixes = require_tracks(tracks)
     if not isinstance(predicted, xr.Dataset):
         raise TypeError(f"the advection must return an xarray.Dataset, got {describe(predicted)}")
-    shape = (tracks.sizes["trajectory"], tracks.sizes["obs"])
+    shape = fixes["time"].shape
+    sizes = {str(name): dict(values.sizes) for name, values in predicted.variables.items()}
     for name in ("latitude", "longitude"):
         if name not in predicted or set(predicted[name].dims) != set(_AXES):
-            raise ValueError(f"the advection must return {name} with dimensions {_AXES}, got {predicted}")
+            raise ValueError(f"the advection must return {name} with dimensions {_AXES}, got {sizes}")
         if predicted[name].transpose(*_AXES).shape[1:] != shape:
-            raise ValueError(f"the advection must return tracks of shape {shape}, got {dict(predicted[name].sizes)}")
+            raise ValueError(f"the advection must return tracks of shape {shape}, got {sizes[name]}")
     trajectory, obs, _ = later_fixes(tracks)
-    seen = {name: tracks[name].transpose(*_AXES[1:]).values[trajectory, obs] for name in ("latitude", "longitude")}
+    seen = {name: fixes[name][trajectory, obs] for name in ("latitude", "longitude")}
     there = {name: predicted[name].transpose(*_AXES).values[:, trajectory, obs] for name in seen}
     east = longitude_difference(there["longitude"], seen["longitude"]) * metres_per_degree_east(seen["latitude"])
     north = (there["latitude"] - seen["latitude"]) * METRES_PER_DEGREE
@@ -85,7 +88,7 @@ def displacement_covariance(tracks: xr.Dataset, model_error: float = 0.0) -> Flo
         Error of the advection, in metres.
     """
     trajectory, obs, first = later_fixes(tracks)
-    error = tracks["position_error"].transpose("trajectory", "obs").values
+    error = tracks["position_error"].transpose(*DIMENSIONS).values
     shared = (trajectory[:, None] == trajectory) * error[trajectory, first] ** 2
     component = shared + np.diag(error[trajectory, obs] ** 2 + model_error**2)
     return np.kron(np.eye(2), component)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve
 
 from probcl.assimilation.archive import Archive
@@ -75,7 +76,13 @@ class EnsembleOptimalInterpolation(Baseline):
             stddev=np.sqrt(spread).reshape(shape),
         )
 
-    def _gain(self, anomalies: np.ndarray, views: np.ndarray, noise: np.ndarray, observed: Segments) -> np.ndarray:
+    def _gain(
+        self,
+        anomalies: Float[np.ndarray, "windows two_points"],
+        views: Float[np.ndarray, "windows two_n"],
+        noise: Float[np.ndarray, " two_n"],
+        observed: Segments,
+    ) -> Float[np.ndarray, "two_points two_n"]:
         cross = anomalies.T @ views / (len(views) - 1)
         within = views.T @ views / (len(views) - 1)
         if self.radius is not None:

@@ -17,6 +17,7 @@ from probcl.assimilation.baselines.displacements import (
 )
 from probcl.assimilation.baselines.localization import taper
 from probcl.assimilation.segments import Segments
+from probcl.assimilation.tracks import DIMENSIONS, fix_times
 from probcl.checks import require_count, require_positive
 from probcl.sphere import frame
 
@@ -143,12 +144,12 @@ class EnsembleSmoother(Baseline):
     def _analyse(
         self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
     ) -> Posterior:
-        moments = tracks["time"].values[np.isfinite(tracks["latitude"].values)]
+        moments = fix_times(tracks)
         windows, lags = self.archive.windows(moments.min() - time, moments.max() - time)
         chosen = draw(len(windows), min(self.ensemble, len(windows)), rng)
         member, centre = windows[chosen].T
-        steps = np.arange(len(lags)) - int(np.searchsorted(lags, np.timedelta64(0)))
-        states = self.archive.values[member[:, None], centre[:, None] + steps].astype(float)
+        now = int(np.searchsorted(lags, np.timedelta64(0)))
+        states = self.archive.values[member[:, None], centre[:, None] + np.arange(len(lags)) - now].astype(float)
         shape = states.shape[1:]
 
         def predict(ensemble: Float[np.ndarray, "ensemble state"]) -> Float[np.ndarray, "ensemble n"]:
@@ -164,7 +165,7 @@ class EnsembleSmoother(Baseline):
             rng,
             self._taper(tracks, len(lags)),
         ).reshape(-1, *shape)
-        maps = updated[:, int(np.nonzero(steps == 0)[0][0])]
+        maps = updated[:, now]
         drawn = draw(len(maps), members, rng)
         return Posterior(maps[drawn], maps.mean(0), maps.std(0, ddof=1))
 
@@ -178,9 +179,7 @@ class EnsembleSmoother(Baseline):
         if self.radius is None:
             return None
         trajectory, obs, _ = later_fixes(tracks)
-        where = (
-            tracks[name].transpose("trajectory", "obs").values[trajectory, obs] for name in ("latitude", "longitude")
-        )
+        where = (tracks[name].transpose(*DIMENSIONS).values[trajectory, obs] for name in ("latitude", "longitude"))
         return np.tile(taper(self.grid.frame, frame(*where), self.radius), (2 * times, 2))
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from probcl.assimilation.archive import COMPONENTS, STANDARD_NAMES
 from probcl.checks import describe
 
-EASTWARD = ("eastward_sea_water_velocity", "northward_sea_water_velocity")
+_EAST, _NORTH = (STANDARD_NAMES[name] for name in COMPONENTS)
 CURRENTS = (
-    EASTWARD,
-    *((f"{kind}_{EASTWARD[0]}", f"{kind}_{EASTWARD[1]}") for kind in ("surface", "geostrophic", "surface_geostrophic")),
-    *((f"{east}_assuming_no_tide", f"{north}_assuming_no_tide") for east, north in [EASTWARD]),
+    (_EAST, _NORTH),
+    *((f"{kind}_{_EAST}", f"{kind}_{_NORTH}") for kind in ("surface", "geostrophic", "surface_geostrophic")),
+    (f"{_EAST}_assuming_no_tide", f"{_NORTH}_assuming_no_tide"),
 )
 """Standard names under which currents are found, eastward and northward."""
 
@@ -79,8 +80,12 @@ def find_currents(dataset: xr.Dataset, names: Mapping[str, str], label: str) -> 
     ValueError
         If there is none, or more than one.
     """
-    if names.keys() & {"u", "v"}:
-        return {name: given(dataset, names, name, label) or _unnamed(name, label) for name in ("u", "v")}
+    said = {name: given(dataset, names, name, label) for name in COMPONENTS}
+    told = {name: variable for name, variable in said.items() if variable is not None}
+    if len(told) == 1:
+        raise ValueError(f"{label}: names must say both u and v or neither, got {told} alone")
+    if told:
+        return told
     found = standard_names(dataset)
     pairs = [[_not_statistics(dataset, found.get(name, [])) for name in pair] for pair in CURRENTS]
     east, north = ([name for pair in pairs for name in pair[k]] for k in (0, 1))
@@ -88,7 +93,7 @@ def find_currents(dataset: xr.Dataset, names: Mapping[str, str], label: str) -> 
         return {"u": east[0], "v": north[0]}
     if not east and not north and all(_is_bare(dataset, name) for name in ("u", "v")):
         return {"u": "u", "v": "v"}
-    wanted = f"one {EASTWARD[0]!r} and one {EASTWARD[1]!r}, or a surface or geostrophic one, by standard_name"
+    wanted = f"one {_EAST!r} and one {_NORTH!r}, or a surface or geostrophic one, by standard_name"
     came = f"{east} and {north}" if east or north else f"none among {sorted(map(str, dataset.data_vars))}"
     raise ValueError(f'{label} must have {wanted}, got {came}; say which with names={{"u": ..., "v": ...}}')
 
@@ -234,7 +239,3 @@ def _not_statistics(dataset: xr.Dataset, names: list[str]) -> list[str]:
 
 def _is_bare(dataset: xr.Dataset, name: str) -> bool:
     return name in dataset.data_vars and "standard_name" not in dataset[name].attrs
-
-
-def _unnamed(name: str, label: str) -> str:
-    raise ValueError(f"{label}: names must say both u and v or neither, got no {name!r}")

@@ -6,14 +6,11 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from probcl.assimilation.archive import COMPONENTS, MOST_POLAR, load_values, require_archive
+from probcl.assimilation.archive import COMPONENTS, FASTEST, MOST_POLAR, load_values, require_archive
 from probcl.assimilation.readers.conventions import require_names
 from probcl.assimilation.readers.grids import GRID, standardised
 from probcl.assimilation.readers.longitudes import Region, crop, require_region
-from probcl.assimilation.readers.sources import Opened, Source, has_dask, named, open_source, source_name
-
-FASTEST = 20.0
-"""Currents above this, in m/s, are a fill value or in another unit: the fastest tidal streams reach about 10."""
+from probcl.assimilation.readers.sources import Opened, Source, close, has_dask, named, open_source, source_name
 
 _NAMES = ("u", "v", *GRID, "member", "land_mask", "sea_mask")
 Chunks = Mapping[str, int | str] | int | str
@@ -32,7 +29,7 @@ def read_archive(
     Currents are found by their CF standard names (eastward and northward sea-water velocity, also surface or
     geostrophic), coordinates by standard name, axis, units or usual name. Speeds become m/s, latitudes and longitudes
     ascend, a depth of size one goes, a land mask is applied, and a dimension of realizations is named ``member``. Of
-    the values, only the first map is read, to refuse speeds that no current has.
+    the values, only the first map is read, to refuse speeds that no current has; what uses the others refuses them so.
 
     Parameters
     ----------
@@ -81,7 +78,7 @@ def read_archive(
     asked = require_names("names", names, _NAMES), require_names("units", units, ("u", "v", *GRID))
     wanted = require_region(region)
     opened = open_source(source)
-    label = source_name(source)
+    label = source_name(opened)
     try:
         archive = _joined([_read(part, *asked) for part in opened])
         with named(label):
@@ -90,32 +87,32 @@ def read_archive(
             archive = require_archive(archive, label)
             _require_speeds(archive, label)
     except BaseException:
-        _close(opened)
+        close(opened)
         raise
     if not isinstance(source, xr.Dataset):
         archive.attrs["archive_source"] = label
     # Not `Dataset.chunk`'s own hints: what it takes depends on the version.
     archive = archive if chunks is None else archive.chunk(cast("dict[str, int]", chunks))
-    archive.set_close(lambda: _close(opened))
+    archive.set_close(lambda: close(opened))
     return archive
 
 
 def _read(opened: Opened, names: dict[str, str], units: dict[str, str]) -> Opened:
     with named(opened.label):
-        return Opened(opened.label, standardised(opened, names, units))
+        return opened._replace(dataset=standardised(opened, names, units))
 
 
 def _joined(parts: list[Opened]) -> xr.Dataset:
     """Put the maps of several files in order of time."""
     first = parts[0]
-    for label, part in parts[1:]:
+    for label, part, _ in parts[1:]:
         for axis in ("latitude", "longitude"):
             if not np.array_equal(part[axis].values, first.dataset[axis].values):
                 raise ValueError(f"{label} must have the {axis} of {first.label}, got another")
         if part["u"].dims != first.dataset["u"].dims:
             raise ValueError(f"{label} must have the dimensions {first.dataset['u'].dims}, got {part['u'].dims}")
-    whose = np.repeat([label for label, _ in parts], [part.sizes["time"] for _, part in parts])
-    times = np.concatenate([part["time"].values for _, part in parts])
+    whose = np.repeat([label for label, *_ in parts], [part.sizes["time"] for _, part, _ in parts])
+    times = np.concatenate([part["time"].values for _, part, _ in parts])
     order = np.argsort(times, kind="stable")
     twice = np.nonzero(np.diff(times[order]) == np.timedelta64(0))[0]
     if len(twice):
@@ -125,7 +122,7 @@ def _joined(parts: list[Opened]) -> xr.Dataset:
     if len(parts) > 1:
         # Their grids are the same bit for bit, as seen above; only times and values differ.
         archive = xr.concat(
-            [part for _, part in parts],
+            [part for _, part, _ in parts],
             "time",
             data_vars="all",
             coords="minimal",
@@ -155,9 +152,3 @@ def _require_speeds(archive: xr.Dataset, label: str) -> None:
                 f"{label}: {name} must be at most {FASTEST:g} m/s, got {fastest:g} in the first map; a fill value that "
                 f"is not declared, or units other than {archive[name].attrs.get('original_units')!r}?"
             )
-
-
-def _close(opened: list[Opened]) -> None:
-    for label, dataset in opened:
-        if label != "source":  # the user's own
-            dataset.close()

@@ -44,11 +44,11 @@ def standardised(opened: Opened, names: Mapping[str, str], units: Mapping[str, s
     TypeError, ValueError
         As `probcl.assimilation.read_archive` does.
     """
-    label, dataset = opened
+    label, dataset, of_file = opened
     raw = {name: dataset[variable] for name, variable in find_currents(dataset, names, label).items()}
     axes = {axis: _axis(dataset, raw["u"], axis, names, label) for axis in GRID}
     renamed = _dimensions(dataset, raw["u"], axes, names, label)
-    maps = {name: _on_grid(_loadable(values, renamed, label), renamed, label) for name, values in raw.items()}
+    maps = {name: _on_grid(_decoded(values, renamed, of_file, label), renamed, label) for name, values in raw.items()}
     if maps["u"].dims != maps["v"].dims or maps["u"].shape != maps["v"].shape:
         raise ValueError(
             f"{label}: u and v must be on one grid, got {dict(raw['u'].sizes)} and {dict(raw['v'].sizes)}; interpolate "
@@ -101,13 +101,13 @@ def _dimensions(
     return {**renamed, **dict.fromkeys(members[:1], "member")}
 
 
-def _loadable(values: xr.DataArray, renamed: Mapping[str, str], label: str) -> xr.DataArray:
+def _decoded(values: xr.DataArray, renamed: Mapping[str, str], of_file: bool, label: str) -> xr.DataArray:
     """Return numbers, decoded, in chunks of whole maps where they come from a file and dask is there."""
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{label}: {values.name} must be numbers, got {values.dtype}")
     if _PACKING & set(values.attrs):
         values = xr.decode_cf(values.to_dataset(name="packed"), decode_times=False)["packed"].rename(values.name)
-    if label == "source" or not has_dask():
+    if not of_file or not has_dask():
         return values
     whole = {dim: -1 for dim in values.dims if renamed.get(str(dim)) in GRID[1:]}
     return values.chunk({dim: whole.get(dim, "auto") for dim in values.dims})

@@ -38,10 +38,11 @@ _ZARR_MARKS = (".zgroup", ".zmetadata", "zarr.json")
 
 
 class Opened(NamedTuple):
-    """A dataset, neither decoded in time nor read, and what to call it in messages."""
+    """A dataset, neither decoded in time nor read, what to call it in messages, and whether it is of a file."""
 
     label: str
     dataset: xr.Dataset
+    of_file: bool
 
 
 def open_source(source: Source) -> list[Opened]:
@@ -55,28 +56,26 @@ def open_source(source: Source) -> list[Opened]:
         If `source` is none of what it may be.
     """
     if isinstance(source, xr.Dataset):
-        return [Opened("source", source)]
+        return [Opened("source", source, of_file=False)]
     opened: list[Opened] = []
     try:
-        for path in source_paths(source):
-            opened.append(Opened(path.name, _open(path)))
+        for path in _paths(source):
+            opened.append(Opened(path.name, _open(path), of_file=True))
     except BaseException:
-        for _, dataset in opened:
-            dataset.close()
+        close(opened)
         raise
     return opened
 
 
-def source_paths(source: object) -> list[Path]:
-    """Return the paths that a source names, in order.
+def close(opened: Sequence[Opened]) -> None:
+    """Close the files of a source, but not a dataset, which is the user's own."""
+    for _, dataset, of_file in opened:
+        if of_file:
+            dataset.close()
 
-    Raises
-    ------
-    DataFileError
-        If there are none.
-    TypeError
-        If it names no paths.
-    """
+
+def _paths(source: object) -> list[Path]:
+    """Return the paths that a source names, in order."""
     if isinstance(source, str) and _WILDCARDS & set(source) and not Path(source).exists():
         paths = [Path(path) for path in sorted(glob.glob(source, recursive=True))]
     elif isinstance(source, str | os.PathLike):
@@ -92,12 +91,10 @@ def source_paths(source: object) -> list[Path]:
     return paths
 
 
-def source_name(source: object) -> str:
+def source_name(opened: Sequence[Opened]) -> str:
     """Return file names, without folders, for messages and for the record."""
-    if isinstance(source, xr.Dataset):
-        return "source"
-    names = [path.name for path in source_paths(source)]
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} files)"
+    first, last = opened[0].label, opened[-1].label
+    return first if len(opened) == 1 else f"{first} to {last} ({len(opened)} files)"
 
 
 def has_dask() -> bool:
@@ -143,12 +140,7 @@ def _require_whole(path: Path) -> None:
 
 @contextmanager
 def named(label: str) -> Iterator[None]:
-    """Turn what the libraries below say of a damaged file into `DataFileError`; what names the file itself passes.
-
-    Raises
-    ------
-    DataFileError
-    """
+    """Turn what the libraries below say of a damaged file into `DataFileError`; what names the file itself passes."""
     try:
         yield
     except READ_ERRORS as error:

@@ -1,27 +1,20 @@
 """A reader of drifters' tracks: ragged, padded or in a table."""
 
 from collections.abc import Mapping
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import xarray as xr
-from jaxtyping import Int, Shaped
+from jaxtyping import Shaped
 
 from probcl.assimilation.readers.conventions import require_names
-from probcl.assimilation.readers.sources import Opened, named, open_source
+from probcl.assimilation.readers.sources import close, named, open_source
 from probcl.assimilation.readers.tables import from_table, read_table
-from probcl.assimilation.readers.trajectories import FIXES, NAMES, from_dataset
-from probcl.assimilation.segments import check_tracks
+from probcl.assimilation.readers.trajectories import NAMES, from_dataset
+from probcl.assimilation.tracks import FIX, padded_tracks, require_position_error, require_tracks
 
-_ATTRIBUTES = {
-    "time": {"standard_name": "time"},
-    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
-    "position_error": {"long_name": "standard deviation of a fix, east and north", "units": "m"},
-}
 _FARTHEST = 2e7  # metres: half-way around the Earth
 _TABLES = (".csv", ".parquet", ".pq", ".csv.gz")
 
@@ -74,7 +67,7 @@ def read_tracks(
            [-36. ,   nan]])
     """
     asked = require_names("names", names, NAMES)
-    error = _require_error(position_error)
+    error = None if position_error is None else require_position_error(position_error)
     if isinstance(source, pd.DataFrame):
         return _tracks(from_table(source, asked, "source"), error, "source")
     if isinstance(source, str | PathLike) and str(source).endswith(_TABLES):
@@ -84,25 +77,15 @@ def read_tracks(
     try:
         if len(opened) != 1:
             raise ValueError(f"source must be one file of tracks, got {len(opened)}, from {opened[0].label} on")
-        with named(opened[0].label):
-            fixes = from_dataset(opened[0].dataset, asked, opened[0].label, with_error=error is None)
-            return _tracks(fixes, error, opened[0].label)
+        label, dataset, _ = opened[0]
+        with named(label):
+            return _tracks(from_dataset(dataset, asked, label, with_error=error is None), error, label)
     finally:
-        _close(opened)
-
-
-def _require_error(position_error: object) -> float | None:
-    if position_error is None:
-        return None
-    if isinstance(position_error, bool) or not isinstance(position_error, Real):
-        raise TypeError(f"position_error must be a number of metres, got {position_error!r}")
-    if not 0 <= float(position_error) < np.inf:
-        raise ValueError(f"position_error must be finite, in metres, and not negative, got {position_error}")
-    return float(position_error)
+        close(opened)
 
 
 def _tracks(fixes: pd.DataFrame, error: float | None, label: str) -> xr.Dataset:
-    """Pad a table of fixes, with columns id and `FIXES`."""
+    """Pad a table of fixes, with columns id and those of `FIX`."""
     if error is not None:
         fixes = fixes.assign(position_error=error)
     if "position_error" not in fixes:
@@ -116,7 +99,7 @@ def _tracks(fixes: pd.DataFrame, error: float | None, label: str) -> xr.Dataset:
         raise ValueError(f"{label}: trajectory {first['id']!r} must have one fix at a time, got two at {first['time']}")
     tracks = _padded(fixes, np.asarray(ids))
     try:
-        check_tracks(tracks)
+        require_tracks(tracks)
     except (TypeError, ValueError) as trouble:
         raise type(trouble)(f"{label}: {trouble}") from trouble
     return tracks
@@ -141,30 +124,13 @@ def _present(fixes: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def _padded(fixes: pd.DataFrame, ids: Shaped[np.ndarray, " trajectory"]) -> xr.Dataset:
+    """Pad a table of fixes, in order of their rows."""
     row = fixes["row"].to_numpy()
-    column = _column(row)
+    column = np.arange(len(row)) - np.searchsorted(row, row, side="left")
     shape = len(ids), int(column.max()) + 1
-    variables = {}
-    for name in FIXES:
+    padded = {}
+    for name in FIX:
         nothing, kind = (np.datetime64("NaT"), "datetime64[ns]") if name == "time" else (np.nan, "float64")
-        padded = np.full(shape, nothing, kind)
-        padded[row, column] = fixes[name].to_numpy()
-        variables[name] = (("trajectory", "obs"), padded, _ATTRIBUTES[name])
-    labels = ids.astype(str) if ids.dtype.kind == "O" else ids
-    return xr.Dataset(
-        variables,
-        coords={"trajectory": ("trajectory", labels, {"cf_role": "trajectory_id"})},
-        attrs={"Conventions": "CF-1.8", "featureType": "trajectory"},
-    )
-
-
-def _column(row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Return how many fixes of its trajectory come before each, for rows in order."""
-    first = np.searchsorted(row, row, side="left")
-    return np.arange(len(row)) - first
-
-
-def _close(opened: list[Opened]) -> None:
-    for label, dataset in opened:
-        if label != "source":
-            dataset.close()
+        padded[name] = np.full(shape, nothing, kind)
+        padded[name][row, column] = fixes[name].to_numpy()
+    return padded_tracks(padded, ids.astype(str) if ids.dtype.kind == "O" else ids)

@@ -9,9 +9,9 @@ import xarray as xr
 from jaxtyping import Int, Shaped
 
 from probcl.assimilation.readers.conventions import decoded_time, find, given, length_factor
+from probcl.assimilation.tracks import FIX
 
-FIXES = ("time", "latitude", "longitude", "position_error")
-NAMES = ("id", "rowsize", *FIXES)
+NAMES = ("id", "rowsize", *FIX)
 
 _ROW_SIZES = ("rowsize", "row_size", "rowSize", "count")
 _IDS = ("trajectory", "traj", "id", "ID", "ids", "drifter_id", "trajectory_id")

@@ -32,8 +32,8 @@ class GaussianOcean:
     speed : float
         Standard deviation of each component, in m/s (on average over the two).
     length : float
-        In metres. The speed is uncorrelated at the distance `length`, along itself, and least correlated at √3
-        times that, across.
+        In metres. Across its own direction a component is uncorrelated with itself at the distance `length`, and
+        least correlated, negatively, at √3 times that; along it the correlation is exp(−r²/2 length²).
     time_scale : float
         In days.
     n_waves : int

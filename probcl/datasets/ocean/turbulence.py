@@ -72,7 +72,7 @@ class Turbulence:
         labels are independent, so that archives with disjoint ranges of members are a split.
         """
         members = member_labels(n_members, first_member)
-        dates(days)
+        dates(days)  # to be refused before the run, not after
         record = np.empty((n_members, len(days), 3, self.model.n, self.model.n), np.float32)
         for first in range(0, n_members, _MEMBERS_AT_ONCE):
             block = slice(first, first + _MEMBERS_AT_ONCE)
