@@ -84,6 +84,7 @@ def learn(train: xr.Dataset, options: argparse.Namespace) -> tuple[Assimilator, 
         patch=options.patch,
         rank=options.rank,
         maps=options.maps,
+        refit=options.refit,
         pairs=options.pairs,
         seed=options.seed,
         **settings,
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--refit", action="store_true", help="on all of the archive, once calibrated")
     parser.add_argument("--alone", action="store_true", help="without the classical methods")
     parser.add_argument("--train-days", type=int, help="of currents, the last before the gap; all unless given")
     parser.add_argument("--tuning-windows", type=int, default=24, help="that the classical methods are tuned on")

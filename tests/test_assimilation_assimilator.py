@@ -106,10 +106,17 @@ def test_the_choice_is_recorded(learned: Assimilator) -> None:
     assert learned.record["held_out"]["members"] == list(range(54, 60))
 
 
-def test_one_long_member_is_held_out_by_time_with_a_gap() -> None:
-    learned = Assimilator.fit(LONG, **SEEN, gap="5D", method="information", **QUICK)
-    (_, last), (first, _) = learned.record["trained_on"]["times"], learned.record["held_out"]["times"]
-    assert np.datetime64(first) - np.datetime64(last) >= 5 * DAY
+def test_one_long_member_is_held_out_by_time_with_a_gap_and_a_refit_learns_from_all_of_it() -> None:
+    settings: dict[str, Any] = {**SEEN, "gap": "5D", "method": "information", "prior": "eof", **QUICK, "pairs": 60}
+    first, again = (Assimilator.fit(LONG, refit=refit, **settings) for refit in (False, True))
+    (_, last), (begin, _) = first.record["trained_on"]["times"], first.record["held_out"]["times"]
+    assert np.datetime64(begin) - np.datetime64(last) >= 5 * DAY
+    assert again.record["trained_on"]["maps"] == LONG.sizes["time"] > first.record["trained_on"]["maps"]
+    assert again.record["held_out"] == first.record["held_out"]
+    assert again.route.spread == first.route.spread != 1.0
+    np.testing.assert_allclose(again.prior.mean[0], Archive.of(LONG).maps.mean(0), atol=0.05)
+    with pytest.raises(ValueError, match="must be of other members than were trained on"):
+        again.evaluate(LONG, baselines=None)
 
 
 def test_patches_are_cut_from_the_archive_and_moved_to_one_frame() -> None:

@@ -17,7 +17,7 @@ from probcl.assimilation.choice import Trial, choose
 from probcl.assimilation.decoder import FieldDecoderPrior, fit_decoder
 from probcl.assimilation.encoders import TrackInformation, TrackTransformer
 from probcl.assimilation.fields import FieldPrior
-from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
+from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
 from probcl.assimilation.routes import Route, SamplerRoute
 from probcl.assimilation.routes.information import standard_normal
 from probcl.datasets.ocean import Box, GaussianOcean, Vortices
@@ -69,6 +69,22 @@ def test_a_loaded_assimilator_gives_the_same_analysis_for_any_number_of_drifters
         xr.testing.assert_allclose(again.assimilate(tracks, members=6, seed=1), found, rtol=1e-3, atol=1e-5)
         assert np.isfinite(found.u.values).all()
         assert found.sizes["realization"] == 6
+
+
+@pytest.mark.parametrize("name", ["information", "retrieval"])
+@pytest.mark.filterwarnings("ignore::probcl.ProbclWarning")
+def test_a_route_calibrated_like_another_of_the_same_model_is_that_route(archive, name: str):
+    prior = FieldPrior.eofs(Archive.of(archive), np.zeros(1, "timedelta64[ns]"), 5)
+    pairs = simulate_pairs(archive, prior, Campaign(*CAMPAIGN.values()), 50)
+    tokens, found = pairs.tokens[:1], []
+    calibrated, like = (ROUTES[name](prior, ROUTES[name].build(prior, seed=0)) for _ in range(2))
+    calibrated.calibrate(pairs, truths(Archive.of(archive), pairs))
+    like.calibrate_like(calibrated)
+    for route in (calibrated, like):
+        route.remember(pairs)
+        found.append(route.analyse(tokens, 5, np.random.default_rng(0)).members)
+    assert like.spread == calibrated.spread != 1.0
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_a_retrieved_member_is_the_archives_map_of_its_day_up_to_what_the_modes_leave_out(archive):

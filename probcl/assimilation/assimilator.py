@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from probcl.assimilation.comparison import compare
 from probcl.assimilation.evaluation import Evaluation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.frames import Frame
-from probcl.assimilation.holdout import Holdout, hold_out, record_of
+from probcl.assimilation.holdout import hold_out, record_of
+from probcl.assimilation.lessons import Lessons
 from probcl.assimilation.output import to_cf
-from probcl.assimilation.pairs import Campaign, simulate_pairs, truths
+from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
 from probcl.assimilation.patches import patch_at, patches
 from probcl.assimilation.routes import ROUTES, Route
 from probcl.assimilation.segments import Segments, require_afloat, segments, within
@@ -32,8 +34,6 @@ from probcl.checks import require_count
 from probcl.errors import ProbclWarning
 from probcl.serialization import require_path
 
-# Of the modes, unless asked for: enough for a basin, no more than an archive has.
-_RANK = 256
 _HELD_OUT_PAIRS = 1000
 _PARTS = ("trained_on", "held_out")
 
@@ -109,6 +109,7 @@ class Assimilator:
         pairs: int = 20_000,
         held_out: float = 0.1,
         gap: Duration = "32D",
+        refit: bool = False,
         context: bool = False,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -149,6 +150,9 @@ class Assimilator:
             Part of the archive's members, or of its time, that calibration is done on.
         gap
             Where there is one member only, the time left out between what is trained on and what is held out.
+        refit
+            Whether to train the chosen route once more, on all of the archive, and give it the calibration of the
+            first: where an archive of one member is short, what is held out and the gap are much of it.
         context
             Whether the nonlinear encoders of retrieval and of the sampler are given the mean of optimal interpolation
             in the prior's modes, to start from.
@@ -170,29 +174,37 @@ class Assimilator:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
         campaign = Campaign(window, fix_interval, n_drifters, position_error)
         parts = hold_out(archive, held_out, gap, campaign.length)
-        trained = Archive.of(parts.train)
-        frame, whole = Frame.of(parts.train, trained.grid), parts
-        if patch is not None:
-            parts = Holdout(patches(parts.train, patch), patches(parts.held_out, patch))
-            trained = Archive.of(parts.train)
-        judged = Archive.of(parts.held_out)
-        field_prior = _prior(prior, trained, campaign, rank, maps, seed)
-        train = simulate_pairs(parts.train, field_prior, campaign, pairs, seed, trained)
-        check = simulate_pairs(parts.held_out, field_prior, campaign, min(_HELD_OUT_PAIRS, pairs), seed + 1, judged)
+        learn_from = partial(
+            Lessons.of, campaign=campaign, patch=patch, prior=prior, rank=rank, maps=maps, pairs=pairs, seed=seed
+        )
+
+        def trained(name: str, lessons: Lessons, validation: WindowPairs | None = None, again: str = "") -> Route:
+            route = ROUTES[name](lessons.prior, ROUTES[name].build(lessons.prior, seed, context))
+            stem = {} if checkpoint is None else {"checkpoint": Path(f"{checkpoint}.{name}{again}"), "resume": resume}
+            route.train(lessons.pairs, validation, seed=seed, **stem, **training)
+            route.remember(lessons.pairs)
+            return route
+
+        lessons, used = learn_from(parts.train), parts.train
+        aside = parts.held_out if patch is None else patches(parts.held_out, patch)
+        judged = Archive.of(aside)
+        check = simulate_pairs(aside, lessons.prior, campaign, min(_HELD_OUT_PAIRS, pairs), seed + 1, judged)
         truth = truths(judged, check)
-        methods = [method] if method != "auto" else worth_trying(field_prior, train)
         trials = []
-        for name in methods:
-            route = ROUTES[name](field_prior, ROUTES[name].build(field_prior, seed, context))
-            kept = {} if checkpoint is None else {"checkpoint": Path(f"{checkpoint}.{name}"), "resume": resume}
-            route.train(train, check, seed=seed, **kept, **training)
-            route.remember(train)
+        for name in [method] if method != "auto" else worth_trying(lessons.prior, lessons.pairs):
+            route = trained(name, lessons, check)
             route.calibrate(check, truth)
             trials.append(Trial.of(route, check, truth, seed))
         best, why = choose(trials)
-        record, times = _record(whole, seed, pairs, why), parts.train["time"].values
-        learned = cls(field_prior, campaign, best.route, record, frame, times, _origins(parts.train), patch)
-        learned.archive = parts.train
+        route = best.route
+        if refit:
+            lessons, used = learn_from(parts.whole), parts.whole
+            route = trained(route.name, lessons, again="-refit")
+            route.calibrate_like(best.route)
+        record = {**_record(used, parts.held_out, seed, pairs), "choice": dict(why)}
+        frame, origins = Frame.of(used, Archive.of(used).grid), _origins(lessons.archive)
+        learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)
+        learned.archive = lessons.archive
         return learned
 
     def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
@@ -357,42 +369,11 @@ def _moments(time: Moment | Sequence[Moment] | None, tracks: xr.Dataset) -> list
     return [as_time(moment) for moment in time] if several else [as_time(time)]  # type: ignore[union-attr]
 
 
-def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None, maps: int, seed: int) -> FieldPrior:
-    if isinstance(prior, FieldPrior):
-        mine, theirs = archive.grid, prior.grid
-        same = all(np.array_equal(getattr(mine, part.name), getattr(theirs, part.name)) for part in fields(mine))
-        if not same:
-            raise ValueError(f"prior must be on the archive's grid and land, got one from {theirs.latitude[0]:g} N on")
-        return prior
-    wanted = _RANK if rank is None else rank
-    lags = _lags(archive, campaign, require_count("maps", maps))
-    if prior == "auto":
-        windows = len(archive.values) * len(archive.times)
-        # A member is worth several windows only if it is long; maps days apart are nearly one.
-        prior = "eof" if len(archive.values) >= 2 * wanted or windows >= 50 * wanted else "stream function"
-    if prior == "eof":
-        return FieldPrior.eofs(archive, lags, wanted, seed)
-    if prior == "stream function":
-        return FieldPrior.stream_function(archive, lags, wanted, seed=seed)
-    raise ValueError(f"prior must be 'auto', 'eof', 'stream function' or a FieldPrior, got {prior!r}")
-
-
-def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:
-    """Return lags of a window's maps, evenly over it, the middle among them."""
-    half = campaign.length // 2
-    within = int(half // np.diff(archive.times).min()) if len(archive.times) > 1 else 0
-    each_side = min(within, (maps - 1) // 2)
-    if each_side == 0:
-        return np.zeros(1, "timedelta64[ns]")
-    return np.arange(-each_side, each_side + 1) * (half // each_side)
-
-
-def _record(parts: Holdout, seed: int, pairs: int, why: Mapping[str, Any]) -> dict[str, Any]:
+def _record(used: xr.Dataset, held_out: xr.Dataset, seed: int, pairs: int) -> dict[str, Any]:
     return {
         "version": __version__,
         "seed": seed,
         "pairs": pairs,
-        "trained_on": record_of(parts.train),
-        "held_out": record_of(parts.held_out),
-        "choice": dict(why),
+        "trained_on": record_of(used),
+        "held_out": record_of(held_out),
     }

@@ -92,7 +92,8 @@ class FieldPrior:
         """Take the leading Karhunen-Loève modes of optimal interpolation's covariance, fitted to the archive.
 
         It is that of non-divergent currents, with the archive's local standard deviation; where an archive is short it
-        says more than the archive's own EOFs do.
+        says more than the archive's own EOFs do. Modes are those of the map at the time of the analysis, and at other
+        times what they are expected to be then: no mode is spent on what tells nothing of that map.
         """
         require_count("rank", rank)
         process = OptimalInterpolation(hyperparameters=hyperparameters, seed=seed).fit_to(archive)
@@ -100,25 +101,19 @@ class FieldPrior:
         there = Points(archive.grid.frame, np.zeros(process.mean.shape[1]))
         sigma = process.stddev.reshape(-1)
         space = variance * covariance(there, there) * np.multiply.outer(sigma, sigma)
+        power, patterns = eigsh(space, k=min(rank, len(space) - 1), v0=np.ones(len(space)))
+        now = (_with_signs(patterns) * np.sqrt(power.clip(min=0)))[:, ::-1].T
+        left = (np.diagonal(space) * (1 + noise / variance) - np.square(now).sum(0)).clip(min=0)
         days = lags / np.timedelta64(1, "D")
-        time = profile(covariance.shape, ((days[:, None] - days) / covariance.period) ** 2).value
-        in_space, patterns = eigsh(space, k=min(rank, len(space) - 1), v0=np.ones(len(space)))
-        patterns = _with_signs(patterns)
-        in_time, courses = eigh(time)
-        courses = _with_signs(courses)
-        power = np.multiply.outer(in_space.clip(min=0), in_time.clip(min=0))
-        first = np.argsort(-power.ravel())[:rank]
-        j, k = np.unravel_index(first, power.shape)
-        modes = np.einsum("pr,lr->rlp", patterns[:, j], courses[:, k]) * np.sqrt(power[j, k])[:, None, None]
-        left = (np.diagonal(space) * (1 + noise / variance) - np.square(modes).sum(0).mean(0)).clip(min=0)
-        shape = (len(lags), *process.mean.shape)
-        mean = np.broadcast_to(process.mean, shape)
+        expected = profile(covariance.shape, (days / covariance.period) ** 2).value
+        modes = now[:, None, :] * expected[:, None]
+        shape = process.mean.shape
         return cls(
             archive.grid,
             lags,
-            mean,
-            modes.reshape(-1, *shape).astype(np.float32),
-            np.sqrt(left).reshape(shape[1:]),
+            np.broadcast_to(process.mean, (len(lags), *shape)),
+            modes.reshape(-1, len(lags), *shape).astype(np.float32),
+            np.sqrt(left).reshape(shape),
             kind="stream function",
         )
 

@@ -17,6 +17,8 @@ class Holdout:
 
     train: xr.Dataset
     held_out: xr.Dataset
+    whole: xr.Dataset
+    """Both, and the gap between them."""
 
 
 def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.timedelta64) -> Holdout:
@@ -37,7 +39,7 @@ def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.tim
         archive = archive.assign_coords(member=np.arange(count))
     if count > 1:
         kept = count - max(1, round(fraction * count))
-        return Holdout(archive.isel(member=slice(kept)), archive.isel(member=slice(kept, None)))
+        return Holdout(archive.isel(member=slice(kept)), archive.isel(member=slice(kept, None)), archive)
     times = archive["time"].values
     if len(times) == 1:
         raise ValueError("archive must have several members or times to hold some out, got one of each")
@@ -54,7 +56,7 @@ def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.tim
     memory = decorrelation_time(train)
     if apart < memory:
         raise ValueError(f"gap must be no less than the currents' decorrelation time, {_days(memory)}, got {gap}")
-    return Holdout(train, held_out)
+    return Holdout(train, held_out, archive)
 
 
 def decorrelation_time(archive: xr.Dataset) -> np.timedelta64:

@@ -59,15 +59,23 @@ class Route(ABC):
     def loss(self) -> Loss:
         """What the model is trained with."""
 
-    def train(self, pairs: WindowPairs, validation: WindowPairs, **settings: Any) -> History:
+    def train(self, pairs: WindowPairs, validation: WindowPairs | None = None, **settings: Any) -> History:
         """Train on pairs; `settings` of `probcl.fit` take the place of the route's own."""
         chosen = {**self.settings, **settings}
         chosen.setdefault("warmup", _WARMUP * chosen["epochs"])
-        return fit(self.model, pairs.pairs, self.loss, validation=validation.pairs, **chosen)
+        held_out = None if validation is None else validation.pairs
+        return fit(self.model, pairs.pairs, self.loss, validation=held_out, **chosen)
 
     @abstractmethod
     def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
-        """Make the posterior as wide as the errors of its mean are, on windows that it was not trained on."""
+        """Make the posterior as wide as the errors of its mean are, on windows that it was not trained on.
+
+        `spread` says by what factor.
+        """
+
+    def calibrate_like(self, other: "Route") -> None:
+        """Take the correction that calibration found for a route trained as this one, on part of the archive."""
+        self.spread = other.spread
 
     @abstractmethod
     def analyse(self, tokens: Float[Tensor, "1 tokens width"], members: int, rng: np.random.Generator) -> Posterior:

@@ -14,6 +14,7 @@ from probcl.diagnostics import recalibrate
 from probcl.losses import ConditionalLoss, Loss
 from probcl.model import BimodalModel
 from probcl.randomness import seeded
+from probcl.temperature import Temperature
 
 _EMBEDDING = 64
 # Scores of embeddings at the start are of order one, whatever their width.
@@ -24,7 +25,7 @@ class ContrastiveRoute(Route):
     """Windows embedded by a perceptron and tracks by a transformer, aligned by the two-sided contrastive loss.
 
     It takes few steps on large batches, where a pair is told from a thousand others, with a high learning rate.
-    Calibration refits the temperature.
+    Calibration refits the temperature; `spread` is by what factor.
     """
 
     settings: ClassVar[Mapping[str, Any]] = {
@@ -50,4 +51,9 @@ class ContrastiveRoute(Route):
         return ConditionalLoss()
 
     def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
-        self.model, _ = recalibrate(self.model, *held_out.pairs, loss=ConditionalLoss(2, 0))
+        self.model, found = recalibrate(self.model, *held_out.pairs, loss=ConditionalLoss(2, 0))
+        self.spread = found.temperature_after / found.temperature_before
+
+    def calibrate_like(self, other: Route) -> None:
+        super().calibrate_like(other)
+        self.model.temperature = Temperature(self.spread * self.model.temperature.value)

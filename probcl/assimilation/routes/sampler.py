@@ -62,7 +62,9 @@ class SamplerRoute(ContrastiveRoute):
         self.sampler: Sampler = TemperedSMC(num_particles=2048, num_islands=16, move=CrankNicolson(repeats=8))
         self._seed = 0
 
-    def train(self, pairs: WindowPairs, validation: WindowPairs, *, law: Law = "decoder", **settings: Any) -> History:
+    def train(
+        self, pairs: WindowPairs, validation: WindowPairs | None = None, *, law: Law = "decoder", **settings: Any
+    ) -> History:
         if law not in ("decoder", "mixture", "gaussian"):
             raise ValueError(f"law must be 'decoder', 'mixture' or 'gaussian', got {law!r}")
         self.law, self._seed = law, settings.get("seed", 0)

@@ -1,0 +1,74 @@
+"""What an assimilator learns from: an archive, a prior of its currents, and tracks simulated through it."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probcl.assimilation.archive import Archive
+from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
+from probcl.assimilation.patches import patches
+from probcl.checks import require_count
+
+# Of the modes, unless asked for: enough for a basin, no more than an archive has.
+_RANK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """An archive, cut into patches if they are wanted, and what is learned from it."""
+
+    archive: xr.Dataset
+    prior: FieldPrior
+    pairs: WindowPairs
+
+    @classmethod
+    def of(
+        cls,
+        archive: xr.Dataset,
+        *,
+        campaign: Campaign,
+        patch: int | tuple[int, int] | None,
+        prior: str | FieldPrior,
+        rank: int | None,
+        maps: int,
+        pairs: int,
+        seed: int,
+    ) -> "Lessons":
+        """Cut the archive, fit the prior and simulate pairs, as the arguments of `Assimilator.fit` say."""
+        archive = archive if patch is None else patches(archive, patch)
+        held = Archive.of(archive)
+        chosen = _prior(prior, held, campaign, rank, maps, seed)
+        return cls(archive, chosen, simulate_pairs(archive, chosen, campaign, pairs, seed, held))
+
+
+def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None, maps: int, seed: int) -> FieldPrior:
+    if isinstance(prior, FieldPrior):
+        mine, theirs = archive.grid, prior.grid
+        same = all(np.array_equal(getattr(mine, part.name), getattr(theirs, part.name)) for part in fields(mine))
+        if not same:
+            raise ValueError(f"prior must be on the archive's grid and land, got one from {theirs.latitude[0]:g} N on")
+        return prior
+    wanted = _RANK if rank is None else rank
+    lags = _lags(archive, campaign, require_count("maps", maps))
+    if prior == "auto":
+        windows = len(archive.values) * len(archive.times)
+        # A member is worth several windows only if it is long; maps days apart are nearly one.
+        prior = "eof" if len(archive.values) >= 2 * wanted or windows >= 50 * wanted else "stream function"
+    if prior == "eof":
+        return FieldPrior.eofs(archive, lags, wanted, seed)
+    if prior == "stream function":
+        return FieldPrior.stream_function(archive, lags, wanted, seed=seed)
+    raise ValueError(f"prior must be 'auto', 'eof', 'stream function' or a FieldPrior, got {prior!r}")
+
+
+def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:
+    """Return lags of a window's maps, evenly over it, the middle among them."""
+    half = campaign.length // 2
+    within = int(half // np.diff(archive.times).min()) if len(archive.times) > 1 else 0
+    each_side = min(within, (maps - 1) // 2)
+    if each_side == 0:
+        return np.zeros(1, "timedelta64[ns]")
+    return np.arange(-each_side, each_side + 1) * (half // each_side)
