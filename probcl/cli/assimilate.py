@@ -53,6 +53,9 @@ def assimilate(
     gap: Annotated[
         str, typer.Option(help="Time left out before what is held out, of one member.", rich_help_panel=_TRAINING)
     ] = "32D",
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train once more, on all of the archive.", rich_help_panel=_TRAINING)
+    ] = False,
     pairs: Annotated[
         int, typer.Option(min=2, help="Windows with tracks to train on.", rich_help_panel=_TRAINING)
     ] = 20_000,
@@ -88,6 +91,7 @@ def assimilate(
                 n_drifters=drifters or seen.sizes["trajectory"],
                 method=method,
                 gap=gap,
+                refit=refit,
                 position_error=float(np.nanmedian(seen["position_error"])),
                 patch=patch,
                 pairs=pairs,
