@@ -8,14 +8,14 @@ DOCS_READY := $(VENV)/.ready-docs
 MIN_VENV ?= .venv-min
 MIN_READY := $(MIN_VENV)/.ready
 MIN_TESTS := $(addprefix tests/test_,$(addsuffix .py,scores model losses training resume serialization priors \
-	conditional retrieval_library retrieval_index datasets datasets_ocean assimilation_output assimilation_readers \
-	assimilation_readers_tracks cli cli_config cli_use))
+	conditional conditional_inference_data retrieval_library retrieval_index datasets datasets_ocean \
+	assimilation_output assimilation_readers assimilation_readers_tracks cli cli_config cli_use))
 
 # Pinned versions hold for what is installed and for what builds it.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo ocean torus test test-all test-min release-check lint docs docs-check bench clean
+.PHONY: help demo ocean torus test test-all coverage test-min release-check lint docs docs-check bench clean
 
 help:
 	@echo "make demo      fit images and labels on real digits; tables and a figure in results/mnist-digits"
@@ -23,6 +23,7 @@ help:
 	@echo "make ocean     map currents from drifters in a made-up sea; tables, figures and posterior.nc in results/ocean-vortices"
 	@echo "make test      the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make coverage  how much of probcl/ the fast tests run; fails below 95%"
 	@echo "make test-min  the tests of the core with the lowest versions that are allowed, in $(MIN_VENV)"
 	@echo "make release-check  build the wheel, and try it in empty environments without and with every extra"
 	@echo "make lint      ruff and mypy"
@@ -54,6 +55,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+coverage: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" --cov
 
 $(MIN_READY): pyproject.toml constraints-min.txt
 	$(PYTHON) -m venv $(MIN_VENV)

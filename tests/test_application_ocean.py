@@ -8,6 +8,7 @@ import pytest
 import torch
 import xarray as xr
 
+from applications.ocean import experiment
 from applications.ocean.__main__ import main
 from applications.ocean.config import Config
 from applications.ocean.worlds import WORLDS, archives
@@ -21,9 +22,11 @@ def quick_fits(monkeypatch):
     """Fit and tune on little, which is enough to see that it is done."""
     monkeypatch.setattr(hyperparameters, "_VIEWS", 2)
     monkeypatch.setattr(hyperparameters, "_POINTS", 10)
-    small = {"_WINDOWS": 4, "_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,), "FLOORS": (0.1,)}
+    small = {"_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,), "_REACHES": (0.25, 1.0)}
     for name, value in small.items():
         monkeypatch.setattr(suite, name, value)
+    for module in (suite, experiment):
+        monkeypatch.setattr(module, "FLOORS", (0.05, 0.3))
 
 
 def test_a_quick_run_writes_all_it_promises_and_changes_no_random_state(tmp_path, capsys, process_state):

@@ -80,7 +80,8 @@ def test_a_damaged_folder_is_refused(learned: Assimilator, tmp_path: Path) -> No
 
 def test_members_of_retrieval_are_days_of_the_archive_by_their_labels(tracks: xr.Dataset, tmp_path: Path) -> None:
     labelled = ARCHIVE.assign_coords(member=1000 + np.arange(60))
-    learned = Assimilator.fit(labelled, **SEEN, method="retrieval", **{**QUICK, "rank": 60}, batch_size=100)
+    settings = {**QUICK, "rank": 60, "prior": "eof", "batch_size": 100}
+    learned = Assimilator.fit(labelled, **SEEN, method="retrieval", **settings)
     learned.route.model.temperature = pcl.temperature.Temperature(1e-4)
     with pytest.warns(pcl.ProbclWarning, match="rests on"):
         analysis = learned.assimilate(tracks, members=6)

@@ -29,7 +29,8 @@ def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit and tune on little, which is enough to see how it is done."""
     monkeypatch.setattr(hyperparameters, "_VIEWS", 2)
     monkeypatch.setattr(hyperparameters, "_POINTS", 10)
-    for name, value in {"_WINDOWS": 4, "_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,)}.items():
+    small = {"_WINDOWS": 4, "_SMOOTHER_WINDOWS": 2, "_ENSEMBLE": 5, "_MODEL_ERRORS": (3e3,), "_REACHES": (0.25, 1.0)}
+    for name, value in {**small, "FLOORS": (0.05, 0.3)}.items():
         monkeypatch.setattr(suite, name, value)
 
 

@@ -4,9 +4,9 @@ import xarray as xr
 
 from probcl.assimilation import simulate_tracks
 from probcl.assimilation.baselines import LinearGaussian, segments
-from probcl.datasets.ocean import GaussianOcean
+from probcl.datasets.ocean import Box, GaussianOcean
 
-WORLD = GaussianOcean(n_waves=32)
+WORLD = GaussianOcean(Box(n=16), n_waves=32)
 CAMPAIGN = {"n_drifters": 6, "window": "4D", "position_error": 100.0}
 
 

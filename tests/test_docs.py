@@ -8,6 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from probcl.assimilation.baselines import hyperparameters
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
 OBJECT = re.compile(r"\{py:obj\}`(?:[^`<]*<|~)?([\w.]+)>?`")
@@ -21,6 +23,8 @@ def blocks(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # Enough to see that a covariance is fitted; how well is tested elsewhere, and takes a few seconds each time.
+    monkeypatch.setattr(hyperparameters, "_VIEWS", 4)
     namespace = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page)):
         if block.startswith(">>>"):

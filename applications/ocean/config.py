@@ -26,6 +26,8 @@ class Config:
         Of the table.
     method, rank, pairs, epochs, gap
         Of `Assimilator.fit`; as many epochs as each route takes of itself, if None.
+    tuning_windows
+        That the classical methods are tuned on.
     smoother
         Whether the ensemble smoother is among the classical methods; over a large region it takes seconds a case.
     swept_intervals, swept_drifters, swept_windows
@@ -55,6 +57,7 @@ class Config:
     swept_windows: int
     seed: int
     epochs: int | None = None
+    tuning_windows: int = 24
 
     @classmethod
     def read(cls, world: str, path: Path = DEFAULT, *, quick: bool = False) -> "Config":

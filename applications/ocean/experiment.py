@@ -74,6 +74,7 @@ def fit_classical(learned: Learned, config: Config) -> Suite:
         fix_interval=config.fix_interval,
         n_drifters=config.n_drifters,
         smoother=config.smoother,
+        tuning_windows=config.tuning_windows,
         seed=config.seed,
     )
 

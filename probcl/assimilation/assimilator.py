@@ -68,13 +68,13 @@ class Assimilator:
     Examples
     --------
     >>> import probcl as pcl
-    >>> from probcl.datasets.ocean import Vortices
-    >>> archive = Vortices(1).archive(60, days=[0, 2.5, 5])
+    >>> from probcl.datasets.ocean import Box, Vortices
+    >>> archive = Vortices(1, Box(n=16)).archive(60, days=[0, 2.5, 5])
     >>> campaign = dict(window="5D", fix_interval="12h", n_drifters=4, position_error=100.0)
     >>> learned = pcl.assimilation.Assimilator.fit(archive, **campaign, method="information", rank=10, pairs=100)
     >>> tracks = pcl.assimilation.simulate_tracks(archive.isel(member=[0]), **campaign)
     >>> dict(learned.assimilate(tracks, members=10).u.sizes)
-    {'realization': 10, 'time': 1, 'latitude': 32, 'longitude': 32}
+    {'realization': 10, 'time': 1, 'latitude': 16, 'longitude': 16}
     """
 
     def __init__(

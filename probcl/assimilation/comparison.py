@@ -75,8 +75,8 @@ def compare(
     Examples
     --------
     >>> import probcl as pcl
-    >>> from probcl.datasets.ocean import Vortices
-    >>> world = Vortices(1)
+    >>> from probcl.datasets.ocean import Box, Vortices
+    >>> world = Vortices(1, Box(n=16))
     >>> learned = pcl.assimilation.Assimilator.fit(
     ...     world.archive(60, [0, 2.5, 5]), window="5D", fix_interval="12h", n_drifters=4, position_error=100.0,
     ...     method="information", rank=10, pairs=100,
