@@ -29,6 +29,13 @@ def test_shifted_gaussians_are_told_apart_as_well_as_bayes_rule_does(shift, clas
     assert result.p_value < 1e-10
 
 
+@pytest.mark.parametrize("count", [25, 200])
+def test_a_few_points_far_apart_are_told_apart(count):
+    # Training stopped early would end before the network has learned anything.
+    result = c2st(normal(count, 1), normal(count, 1, seed=1) + 3, seed=0)
+    assert result.accuracy == pytest.approx(norm.cdf(1.5), abs=3 * 0.25 / math.sqrt(2 * count))
+
+
 def test_a_difference_of_shape_alone_is_seen():
     x, y = normal(500, 2), normal(500, 2, seed=1)
     y[:, 1] = 0.95 * y[:, 0] + math.sqrt(1 - 0.95**2) * y[:, 1]
