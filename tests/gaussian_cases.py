@@ -1,11 +1,8 @@
 """Random covariances of known canonical correlations, for the tests of the Gaussian oracle."""
 
 import torch
+from small_models import seeded
 from torch import Tensor
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:

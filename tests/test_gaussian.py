@@ -6,9 +6,10 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from gaussian_cases import normal, random_covariance, seeded
+from gaussian_cases import normal, random_covariance
 from scipy.linalg import subspace_angles
 from scipy.optimize import minimize
+from small_models import seeded
 from torch import Tensor
 
 from probcl import gaussian

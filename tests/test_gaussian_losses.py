@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from gaussian_cases import normal, random_covariance, seeded
+from gaussian_cases import normal, random_covariance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 

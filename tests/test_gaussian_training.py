@@ -26,14 +26,7 @@ ROWS = {
 # them, those kept and those left out are further apart than a sample of this size can confuse.
 SMALL = ((0.7, 0.5, 0.3), 4, 3, 3)
 LARGER = [((0.6, 0.5, 0.1, 0.05), 6, 6, 2), ((0.6, 0.5, 0.4, 0.3, 0.2), 5, 5, 5), ((0.7, 0.5, 0.3), 6, 3, 3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def covariance(correlations: tuple[float, ...], n_u: int, n_v: int, seed: int) -> Tensor:
