@@ -16,9 +16,6 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch import distributed as dist
 
-# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
-_FLOOR = -1e30
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -70,15 +67,6 @@ def total(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tens
     return whole
 
 
-def total_logsumexp(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tensor, "*shape"]:
-    """Return the log-sum-exp over ranks; differentiable."""
-    # In float64, so that the rounding of the ranks' parts cancels against that of their own gradients.
-    shift = all_reduce(part.detach().clone(), group, dist.ReduceOp.MAX).clamp(min=_FLOOR).double()
-    exponentials = total((part.double() - shift).exp(), group)
-    impossible = exponentials == 0
-    return (exponentials.masked_fill(impossible, 1.0).log() + shift).masked_fill(impossible, -torch.inf).to(part.dtype)
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Rows, part: Tensor) -> Tensor:
@@ -107,7 +95,7 @@ def _connected(collective: Callable[P, R]) -> Callable[P, R]:
     """Have a collective operation say what it means that it failed."""
 
     @wraps(collective)
-    def said(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return collective(*args, **kwargs)
         except RuntimeError as error:
@@ -116,7 +104,7 @@ def _connected(collective: Callable[P, R]) -> Callable[P, R]:
                 f"killed, or took longer than the timeout: {error}"
             ) from error
 
-    return said
+    return wrapped
 
 
 @_connected

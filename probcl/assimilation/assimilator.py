@@ -30,7 +30,7 @@ from probcl.assimilation.simulation import Duration
 from probcl.assimilation.tokens import Tokenizer
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
-from probcl.serialization import require_path
+from probcl.files import require_path
 
 # Of the modes, unless asked for: enough for a basin, no more than an archive has.
 _RANK = 256

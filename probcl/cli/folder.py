@@ -13,8 +13,8 @@ from probcl.cli import documents
 from probcl.cli.config import FitConfig, config_from, written
 from probcl.cli.errors import ConfigError
 from probcl.errors import CheckpointError
+from probcl.files import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.model import CONFIG_FILE, WEIGHTS_FILE, BimodalModel
-from probcl.serialization import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.training import History
 
 CONFIG, HISTORY, CHECKPOINT = "fit.yaml", "history.json", "checkpoint.safetensors"
