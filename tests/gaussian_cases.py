@@ -4,6 +4,9 @@ import torch
 from small_models import seeded
 from torch import Tensor
 
+C_2D = torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=torch.float64)
+"""The covariance of THEORY's two-dimensional illustration."""
+
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)

@@ -472,6 +472,12 @@ def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert_same(saved(model, tmp_path), model)
 
 
+def printed_by_a_new_interpreter(code: str) -> str:
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+
+
 def test_the_package_s_classes_are_known_before_anything_of_it_was_used(tmp_path: Path) -> None:
     BimodalModel(Linear(3, 2), Label(4, 2)).save(tmp_path)
     code = f"""
@@ -480,9 +486,7 @@ from probcl.model import BimodalModel
 assert "probcl.encoders" not in sys.modules
 print(type(BimodalModel.load({str(tmp_path)!r}).encoder_v).__name__)
 """
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert shown.stdout == "Label\n"
+    assert printed_by_a_new_interpreter(code) == "Label\n"
 
 
 def test_a_name_of_the_package_s_is_taken_before_anything_of_it_was_used() -> None:
@@ -495,6 +499,5 @@ try:
 except ValueError as error:
     print(error)
 """
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert shown.stdout == "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"
+    said = "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"
+    assert printed_by_a_new_interpreter(code) == said
