@@ -151,7 +151,7 @@ MODEL, (U, V) = gaussian_model(), gaussian_pairs(9)
         (lambda: normalizer_check_of_scores(U[0]), r"^log_ratio must be \(M, B\)"),
         (lambda: normalizer_check_of_scores(U * math.nan), r"^log_ratio must be .* without NaN"),
         (lambda: normalizer_check_of_scores(U - math.inf), r"^log_ratio must not be −inf"),
-        (lambda: normalizer_check_of_scores(U[:, :1], constant=True), r"^a constant can only be told"),
+        (lambda: normalizer_check_of_scores(U[:, :1], constant=True), r"^constant=True needs at least two conditions"),
     ],
 )
 def test_bad_input_is_refused_with_the_name_of_the_argument(call, message):

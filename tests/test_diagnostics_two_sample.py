@@ -12,6 +12,7 @@ from small_models import normal
 from probcl.diagnostics import C2ST, c2st
 
 
+@pytest.mark.filterwarnings("error")  # such as that the network of 1,000 points has not converged
 @pytest.mark.parametrize("classifier", ["mlp", LogisticRegression()])
 def test_equal_laws_cannot_be_told_apart(classifier):
     result = c2st(normal(500, 2), normal(500, 2, seed=1), classifier=classifier, seed=0)

@@ -1,6 +1,7 @@
 """Two-sample test: whether a classifier can tell draws from a reference."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -142,13 +144,16 @@ def c2st(
     is_y = np.repeat([0, 1], len(first))
     with seeded(seed):
         random_state = int(torch.randint(2**31 - 1, ()))
-    probabilities = cross_val_predict(
-        _classifier(classifier, len(points), points.shape[1], random_state),
-        points,
-        is_y,
-        cv=StratifiedKFold(folds, shuffle=True, random_state=random_state),
-        method="predict_proba",
-    )
+    with warnings.catch_warnings():
+        if not isinstance(classifier, BaseEstimator):  # whose number of iterations is no concern of the caller's
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        probabilities = cross_val_predict(
+            _classifier(classifier, len(points), points.shape[1], random_state),
+            points,
+            is_y,
+            cv=StratifiedKFold(folds, shuffle=True, random_state=random_state),
+            method="predict_proba",
+        )
     of_y = torch.from_numpy(probabilities[:, 1]).double()
     return C2ST(of_y[: len(first)], of_y[len(first) :])
 
