@@ -16,6 +16,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch import distributed as dist
 
+# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
+_FLOOR = -1e30
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -65,6 +68,15 @@ def total(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tens
     """Return the sum over ranks; differentiable."""
     whole: Tensor = _Total.apply(group, part)
     return whole
+
+
+def total_logsumexp(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tensor, "*shape"]:
+    """Return the log-sum-exp over ranks; differentiable."""
+    # In float64, so that the rounding of the ranks' parts cancels against that of their own gradients.
+    shift = all_reduce(part.detach().clone(), group, dist.ReduceOp.MAX).clamp(min=_FLOOR).double()
+    exponentials = total((part.double() - shift).exp(), group)
+    impossible = exponentials == 0
+    return (exponentials.masked_fill(impossible, 1.0).log() + shift).masked_fill(impossible, -torch.inf).to(part.dtype)
 
 
 class _Gather(torch.autograd.Function):

@@ -149,7 +149,11 @@ SIX = torch.arange(6)
         (lambda: recall_at_k(LIBRARY, V, 7), ValueError, r"^k must be at most the 6 items"),
         (lambda: recall(LIBRARY, V, 3).at(4), ValueError, r"^k must be at most 3, .* got 4"),
         (lambda: recall("library", V), TypeError, r"^library must be a probcl.retrieval.Library, got 'library'"),
-        (lambda: recall_at_k(LIBRARY, V, query_labels=SIX), ValueError, r"both query_labels and item_labels"),
+        (
+            lambda: recall_at_k(LIBRARY, V, query_labels=SIX),
+            ValueError,
+            r"^query_labels and item_labels must both be given",
+        ),
         (
             lambda: recall_at_k(LIBRARY, V, query_labels=SIX, item_labels=SIX[:5]),
             ValueError,

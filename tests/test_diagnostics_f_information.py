@@ -247,9 +247,9 @@ def test_it_can_be_drawn_and_says_what_it_is() -> None:
 
 def test_what_cannot_be_is_refused(unchecked: None) -> None:
     z = normal(6, 2)
-    with pytest.raises(ValueError, match="at least four of them, got 6 u and 5 v"):
+    with pytest.raises(ValueError, match="at least 4 of them, got 6 u and 5 v"):
         pcl.f_mutual_information(z, z[:5])
-    with pytest.raises(ValueError, match="u and v must be pairs, at least two"):
+    with pytest.raises(ValueError, match="u and v must be pairs, at least 2"):
         fit_f_gaussian(z[:1], z[:1])
     with pytest.raises(TypeError, match="critic must be a BimodalModel"):
         pcl.f_mutual_information(z, z, critic=pcl.FGaussian())

@@ -5,10 +5,9 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch import distributed as dist
 
-from probcl.distributed import Rows, all_reduce, total
-from probcl.kernels.base import FLOOR, Dim, Elementwise, Kernel
+from probcl.distributed import Rows, total, total_logsumexp
+from probcl.kernels.base import Dim, Elementwise, Kernel
 
 
 class ShardedKernel(Kernel):
@@ -45,7 +44,7 @@ class ShardedKernel(Kernel):
 
     def logsumexp(self, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         part = self.local.logsumexp(dim, diagonal)
-        return self.rows.gather(part) if dim == 1 else _total_logsumexp(part, self.group)
+        return self.rows.gather(part) if dim == 1 else total_logsumexp(part, self.group)
 
     def sum(self, fn: Elementwise, dim: Dim | None, diagonal: bool) -> Float[Tensor, "*shape"]:
         part = self.local.sum(fn, dim, diagonal)
@@ -71,12 +70,3 @@ class ShardedKernel(Kernel):
         raise NotImplementedError(
             "scores of several ranks draw no samples: draw on each rank for its own rows, from Scores without group="
         )
-
-
-def _total_logsumexp(part: Float[Tensor, "*shape"], group: dist.ProcessGroup) -> Float[Tensor, "*shape"]:
-    """Return the log-sum-exp over ranks; differentiable."""
-    # In float64, so that the rounding of the ranks' parts cancels against that of their own gradients.
-    shift = all_reduce(part.detach().clone(), group, dist.ReduceOp.MAX).clamp(min=FLOOR).double()
-    exponentials = total((part.double() - shift).exp(), group)
-    impossible = exponentials == 0
-    return (exponentials.masked_fill(impossible, 1.0).log() + shift).masked_fill(impossible, -torch.inf).to(part.dtype)
