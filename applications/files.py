@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,6 +19,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure of pyplot, and close it."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+    plt.close(figure)
 
 
 def write_text(path: Path, text: str) -> None:

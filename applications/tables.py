@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -31,6 +31,20 @@ def report(title: str, rows: Sequence[Row], path: Path, note: str = "") -> None:
         console.print(note, style="dim")
     write_text(path.with_suffix(".csv"), as_csv(rows))
     write_text(path.with_suffix(".md"), _markdown(title, columns, rows, note))
+
+
+def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
+    """Return a row for each combination of what is in these columns, with the means of the others' numbers."""
+    groups: dict[tuple[str | float, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    return [
+        {
+            name: value if isinstance(value, str) else sum(float(row[name]) for row in group) / len(group)
+            for name, value in group[0].items()
+        }
+        for group in groups.values()
+    ]
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[list[str]]:

@@ -1,5 +1,6 @@
 """From what size on are tiles faster than the stored matrix? The answer is `probcl.scores._TILED_FROM`."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -28,18 +29,17 @@ def main() -> None:
     arguments = command.parse_args()
     device = prepare(arguments)
     rows: list[Row] = []
-    for d in arguments.width:
-        for n in arguments.pairs:
-            u, v = (torch.randn(n, d, device=device, requires_grad=True) for _ in range(2))
-            for name, loss in LOSSES.items():
-                calls = {method: _step(loss, u, v, method) for method in ("dense", "tiled", "auto")}
-                if name == "two-sided":
-                    calls[PLAIN] = step_of(by_logsumexp, u, v)
-                found = {method: m.seconds for method, m in side_by_side(calls, arguments.repeats, device).items()}
-                ratios = {method: found[method] / found["dense"] for method in ("tiled", "auto")}
-                over_plain = f"{found['auto'] / found[PLAIN]:.2f}" if PLAIN in found else ""
-                shape = {"loss": name, "d": str(d), "n": str(n), "over plain": over_plain}
-                rows.append({**shape, "dense, ms": 1e3 * found["dense"], **ratios})
+    for d, n in itertools.product(arguments.width, arguments.pairs):
+        u, v = (torch.randn(n, d, device=device, requires_grad=True) for _ in range(2))
+        for name, loss in LOSSES.items():
+            calls = {method: _step(loss, u, v, method) for method in ("dense", "tiled", "auto")}
+            if name == "two-sided":
+                calls[PLAIN] = step_of(by_logsumexp, u, v)
+            found = {method: m.seconds for method, m in side_by_side(calls, arguments.repeats, device).items()}
+            ratios = {method: found[method] / found["dense"] for method in ("tiled", "auto")}
+            over_plain = f"{found['auto'] / found[PLAIN]:.2f}" if PLAIN in found else ""
+            shape = {"loss": name, "d": str(d), "n": str(n), "over plain": over_plain}
+            rows.append({**shape, "dense, ms": 1e3 * found["dense"], **ratios})
     publish("Tiles against the stored matrix", rows, "crossover", device, NOTE)
 
 

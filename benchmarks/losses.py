@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import torch
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.tables import Row
 from benchmarks.measure import Measured, products, side_by_side
 from benchmarks.peers import Loss, ours, peers, step_of
@@ -87,9 +87,7 @@ def _draw(rows: Sequence[Row]) -> None:
     for ax in axes.flat:
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    with replacing(OUTPUT / "losses.png") as temporary:
-        figure.savefig(temporary, dpi=130)
-    plt.close(figure)
+    save_figure(figure, OUTPUT / "losses.png", dpi=130)
 
 
 if __name__ == "__main__":

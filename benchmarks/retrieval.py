@@ -7,7 +7,7 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.tables import Row
-from benchmarks.measure import products, side_by_side
+from benchmarks.measure import Measured, products, side_by_side
 from benchmarks.report import parser, prepare, publish
 
 K, TEMPERATURE, CLUSTERS, SPREAD = 10, 0.07, 1000, 0.5
@@ -49,19 +49,22 @@ def main() -> None:
             calls[name] = lambda index=index: index.topk(queries, K)  # type: ignore[misc]
             recall[name] = f"{index.recall_at_k(queries, K):.4f}"
     measured = side_by_side(calls, arguments.repeats, device)
+    title = f"{arguments.items:,} items of width {arguments.width}, {arguments.queries:,} queries"
+    publish(title, _rows(measured, recall, len(queries)), f"retrieval-{arguments.items}", device, NOTE)
+
+
+def _rows(measured: dict[str, Measured], recall: dict[str, str], queries: int) -> list[Row]:
     ours = {task: measured[f"{task}: probcl"].seconds for task in ("top-k", "draws")}
-    rows: list[Row] = [
+    return [
         {
             "call": name,
-            "queries/s": f"{len(queries) / found.seconds:,.0f}",
+            "queries/s": f"{queries / found.seconds:,.0f}",
             "against": f"{found.seconds / ours[name.split(':')[0]]:.2f}" if name.split(":")[0] in ours else "",
             "memory, MB": f"{found.memory / 1e6:.0f}",
             "recall": recall.get(name, ""),
         }
         for name, found in measured.items()
     ]
-    title = f"{arguments.items:,} items of width {arguments.width}, {arguments.queries:,} queries"
-    publish(title, rows, f"retrieval-{arguments.items}", device, NOTE)
 
 
 def _clustered(items: int, queries: int, width: int) -> tuple[Tensor, Tensor]:

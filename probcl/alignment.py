@@ -173,8 +173,24 @@ class L2(Alignment):
         return -0.5 * (x - y).square().sum(-1)
 
 
+class OnBase(Alignment):
+    """A base alignment with something added outside of its link."""
+
+    base: Alignment
+
+    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
+        return self.base.link(product)
+
+    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"] | None:
+        return self.base.slope(product)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.base.is_linear
+
+
 @register
-class WithPotentials(Alignment):
+class WithPotentials(OnBase):
     """A base alignment plus a potential for each modality: base(g, h) − ½|k_x|² − ½|k_y|².
 
     The encoders return the alignment's features and the potential's features side by side, x = (g, k_x) and
@@ -212,16 +228,6 @@ class WithPotentials(Alignment):
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
         (g, _), (h, _) = self.split(x), self.split(y)
         return self.base.factorize(g, h)
-
-    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
-        return self.base.link(product)
-
-    def slope(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*products"] | None:
-        return self.base.slope(product)
-
-    @property
-    def is_linear(self) -> bool:
-        return self.base.is_linear
 
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
         (g, k_x), (h, k_y) = self.split(x), self.split(y)

@@ -24,12 +24,35 @@ def require_tensor(name: str, value: object) -> Tensor:
     return value
 
 
+def require_floating(name: str, value: object) -> Tensor:
+    """Return `value` if it is a tensor of a floating-point type; raise `TypeError` otherwise."""
+    tensor = require_tensor(name, value)
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}")
+    return tensor
+
+
+def require_integers(name: str, value: object) -> Tensor:
+    """Return `value` if it is a tensor of integers, and not of truth values; raise `TypeError` otherwise."""
+    tensor = require_tensor(name, value)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, got {describe(tensor)}")
+    return tensor
+
+
 def require_finite(name: str, value: Tensor) -> Tensor:
     """Return `value` if every entry is finite; raise `ValueError` otherwise."""
     if value.is_floating_point() or value.is_complex():
         bad = ~torch.isfinite(value)
         if bad.any():
             raise ValueError(f"{name} must be finite, got {int(bad.sum())} NaN or infinite of {value.numel()} values")
+    return value
+
+
+def require_logarithms(name: str, value: Tensor) -> Tensor:
+    """Return `value` if every entry can be the logarithm of a weight, finite or −∞; raise `ValueError` otherwise."""
+    if (value.isnan() | (value == torch.inf)).any():
+        raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
     return value
 
 
@@ -43,12 +66,41 @@ def require_embeddings(name: str, value: object) -> Tensor:
     ValueError
         If it is not two-dimensional, is empty, or has NaN or infinite entries.
     """
-    tensor = require_tensor(name, value)
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}")
+    tensor = require_floating(name, value)
     if tensor.ndim != 2 or tensor.numel() == 0:
         raise ValueError(f"{name} must be a non-empty (n, d) matrix of embeddings, got {describe(tensor)}")
     return require_finite(name, tensor)
+
+
+def require_number(name: str, value: object) -> float:
+    """Return `value` if it is a real number; raise `TypeError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    return float(value)
+
+
+def require_fraction(name: str, value: object) -> float:
+    """Return `value` if it is a number between 0 and 1, neither of them; raise otherwise."""
+    number = require_number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return number
+
+
+def require_weight(name: str, value: object) -> float:
+    """Return `value` if it is a number that is finite and not negative; raise otherwise."""
+    weight = require_number(name, value)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {weight}")
+    return weight
+
+
+def require_weights(lambda_u: object, lambda_v: object) -> tuple[float, float]:
+    """Return the weights of u|v and of v|u if they are finite, not negative, and not both zero; raise otherwise."""
+    weights = require_weight("lambda_u", lambda_u), require_weight("lambda_v", lambda_v)
+    if sum(weights) == 0:
+        raise ValueError("lambda_u and lambda_v must not both be zero")
+    return weights
 
 
 def require_positive(name: str, value: object) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from probcl.alignment import Alignment, Cosine
 from probcl.distance import ConcatMixture, FGaussian, Laplace, Power, SumMixture
-from probcl.encoders import LeNet, Linear, ResidualConvNet
+from probcl.encoders import LeNet, ResidualConvNet
 from probcl.losses import (
     ConditionalLoss,
     ConditionalMMDLoss,
@@ -313,7 +313,8 @@ def citations(model: BimodalModel, loss: Loss | None = None, sampler: Sampler | 
     for part in parts:
         for paper in _BEHIND.get(type(part), ()):
             _add(reasons, paper, type(part).__name__)
-    if isinstance(loss, ConditionalLoss) and _are_linear(model.encoder_u, model.encoder_v):
+    linear = isinstance(model.encoder_u, nn.Linear) and isinstance(model.encoder_v, nn.Linear)
+    if isinstance(loss, ConditionalLoss) and linear:
         _add(reasons, GAUSSIAN_MIXTURES, "ConditionalLoss with linear encoders")
     return [replace(paper, reason=", ".join(names)) for paper, names in reasons.items()]
 
@@ -322,7 +323,3 @@ def _add(reasons: dict[Citation, list[str]], paper: Citation, reason: str) -> No
     names = reasons.setdefault(paper, [])
     if reason not in names:
         names.append(reason)
-
-
-def _are_linear(*encoders: nn.Module) -> bool:
-    return all(isinstance(encoder, Linear | nn.Linear) for encoder in encoders)

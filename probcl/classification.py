@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
-from probcl.checks import describe, require_count, require_finite, require_positive, require_tensor
+from probcl.checks import describe, require_count, require_finite, require_integers, require_positive, require_tensor
 from probcl.errors import ProbclWarning
 from probcl.losses import Identifies
 from probcl.model import BimodalModel, require_model
@@ -235,9 +235,7 @@ def _linear(alignment: Alignment) -> Alignment:
 def _check_examples(u: Tensor, y: Tensor) -> int:
     """Return the number of classes; raises on examples that cannot be learned from."""
     require_finite("u_few", require_tensor("u_few", u))
-    if require_tensor("y_few", y).is_floating_point() or y.dtype == torch.bool:
-        raise TypeError(f"y_few must hold integer classes, got {describe(y)}")
-    if y.ndim != 1 or u.shape[:1] != y.shape:
+    if require_integers("y_few", y).ndim != 1 or u.shape[:1] != y.shape:
         raise ValueError(f"y_few must have shape ({len(u)},), a class for each of u_few, got {describe(y)}")
     if y.numel() == 0 or y.min() < 0:
         raise ValueError(f"y_few must hold classes 0 … K−1, got {y.unique().tolist()}")

@@ -107,7 +107,7 @@ def _connected(collective: Callable[P, R]) -> Callable[P, R]:
     """Have a collective operation say what it means that it failed."""
 
     @wraps(collective)
-    def said(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return collective(*args, **kwargs)
         except RuntimeError as error:
@@ -116,7 +116,7 @@ def _connected(collective: Callable[P, R]) -> Callable[P, R]:
                 f"killed, or took longer than the timeout: {error}"
             ) from error
 
-    return said
+    return wrapped
 
 
 @_connected

@@ -226,7 +226,7 @@ class Neyman(Divergence):
         return -2 * _expm1(-c)
 
 
-_WITHOUT_PARAMETERS: dict[str, type[Divergence]] = {
+WITHOUT_PARAMETERS: dict[str, type[Divergence]] = {
     cls.name: cls for cls in (KL, JensenShannon, Pearson, SquaredHellinger, VinczeLeCam, ReverseKL, Neyman)
 }
 
@@ -245,9 +245,9 @@ def as_divergence(value: Divergence | str) -> Divergence:
         return value
     if not isinstance(value, str):
         raise TypeError(f"divergence must be a Divergence or the name of one, got {describe(value)}")
-    if value not in _WITHOUT_PARAMETERS:
-        raise ValueError(f"divergence must be Tsallis(alpha) or one of {sorted(_WITHOUT_PARAMETERS)}, got {value!r}")
-    return _WITHOUT_PARAMETERS[value]()
+    if value not in WITHOUT_PARAMETERS:
+        raise ValueError(f"divergence must be Tsallis(alpha) or one of {sorted(WITHOUT_PARAMETERS)}, got {value!r}")
+    return WITHOUT_PARAMETERS[value]()
 
 
 # Each of these is zero at c = 0, where one form keeps the digits of the value. Further out that form would lose those

@@ -1,4 +1,4 @@
-"""Using a module as it is, without training it or leaving a mark on it."""
+"""Using a module without leaving a mark on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,22 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and its parts back into the modes they were in."""
+def modes_restored(module: nn.Module) -> Iterator[None]:
+    """Put the parts of a module back into the modes, of training or evaluation, that they were in."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
         yield
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and its parts back into the modes they were in."""
+    with modes_restored(module):
+        module.eval()
+        yield
 
 
 @contextmanager

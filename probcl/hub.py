@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from probcl.serialization import require_path
+from probcl.files import require_path
 
 if TYPE_CHECKING:
     from probcl.model import BimodalModel

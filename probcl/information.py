@@ -130,7 +130,8 @@ class Information(nn.Module):
             )
         description, observed, present = v.split([self.in_features, self.values, 1], dim=2)
         if not ((present == 0) | (present == 1)).all():
-            raise ValueError("the last column of v, presence, must be 0 or 1: 1 where there is an observation")
+            found = f"values from {float(present.min()):g} to {float(present.max()):g}"
+            raise ValueError(f"the last column of v, presence, must be 0 or 1, got {found}")
         hidden = gelu(self.body(description.flatten(0, 1))).unflatten(0, v.shape[:2])
         gain = self.gain(hidden).unflatten(2, (self.latent, self.values)) * present[..., None]
         b = torch.einsum("ntkv,ntv->nk", gain, observed)

@@ -15,21 +15,14 @@ from probcl.alignment import Alignment, InnerProduct, require_alignment
 from probcl.checks import describe, require_count, require_tensor
 from probcl.embed import as_input, embed
 from probcl.errors import CheckpointError, ProbclWarning
+from probcl.files import require_path, write_atomically
 from probcl.frozen import evaluating
 from probcl.gauge import Gauge, Side
 from probcl.hub import HubMixin
 from probcl.losses import Identifies
 from probcl.priors import EmpiricalPrior
 from probcl.scores import Scores
-from probcl.serialization import (
-    from_config,
-    load_weights,
-    read_archive,
-    require_path,
-    to_config,
-    write_archive,
-    write_atomically,
-)
+from probcl.serialization import from_config, load_weights, read_archive, to_config, write_archive
 from probcl.temperature import Temperature
 
 if TYPE_CHECKING:
@@ -157,6 +150,8 @@ class BimodalModel(nn.Module, HubMixin):
 
         Raises
         ------
+        TypeError
+            If `prior` is not an `EmpiricalPrior`.
         ValueError
             If the model has been re-gauged already, or its loss did not determine the normaliser to be subtracted.
         """

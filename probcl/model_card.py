@@ -11,9 +11,10 @@ from torch import nn
 
 from probcl.citations import citations
 from probcl.errors import ProbclWarning
+from probcl.files import write_atomically
 from probcl.losses import Identifies, Loss
 from probcl.model import BimodalModel, require_model
-from probcl.serialization import to_config, write_atomically
+from probcl.serialization import to_config
 from probcl.training import History
 
 CARD_FILE = "README.md"

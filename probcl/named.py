@@ -7,17 +7,7 @@ from torch import nn
 
 from probcl.alignment import L2, Alignment, Cosine, InnerProduct, WithPotentials
 from probcl.distance import ConcatMixture, FGaussian, Laplace, Power, SumMixture
-from probcl.divergences import (
-    KL,
-    Divergence,
-    JensenShannon,
-    Neyman,
-    Pearson,
-    ReverseKL,
-    SquaredHellinger,
-    Tsallis,
-    VinczeLeCam,
-)
+from probcl.divergences import WITHOUT_PARAMETERS, Divergence, Tsallis
 from probcl.encoders import MLP, Identity, Label, LeNet, Linear, ResidualConvNet, TrajectoryTransformer
 from probcl.losses import (
     ConditionalLoss,
@@ -69,9 +59,7 @@ LOSSES: dict[str, type[Loss]] = {
     "sum-of-losses": SumOfLosses,
 }
 
-DIVERGENCES: dict[str, type[Divergence]] = {
-    cls.name: cls for cls in (KL, JensenShannon, Pearson, SquaredHellinger, VinczeLeCam, ReverseKL, Neyman, Tsallis)
-}
+DIVERGENCES: dict[str, type[Divergence]] = WITHOUT_PARAMETERS | {Tsallis.name: Tsallis}
 
 KERNELS: dict[str, Callable[..., Any]] = {"gaussian": GaussianKernel, "laplace": LaplaceKernel, "energy": EnergyKernel}
 

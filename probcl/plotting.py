@@ -174,9 +174,9 @@ def degrees(ax: Axes) -> None:
     """Label the axes of a map in degrees: longitude east or west, latitude north or south."""
     for axis, positive, negative in ((ax.xaxis, "E", "W"), (ax.yaxis, "N", "S")):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(partial(_degrees, positive, negative))
+        axis.set_major_formatter(partial(_with_direction, positive, negative))
 
 
-def _degrees(positive: str, negative: str, value: float, _: object) -> str:
+def _with_direction(positive: str, negative: str, value: float, _: object) -> str:
     side = positive if value > 0 else negative if value < 0 else ""
     return f"{abs(value):.4g}°{side}"

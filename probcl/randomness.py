@@ -40,20 +40,20 @@ def generator(seed: int, stream: Stream, *position: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, stream, *position))
 
 
-def seed_torch(value: int, device: torch.device) -> None:
+def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's global generators of the CPU and of this device, and no other device's."""
-    torch.default_generator.manual_seed(value)
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(value)
+        torch.cuda.default_generators[device.index].manual_seed(seed)
     elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(value)
+        torch.get_device_module(device).manual_seed(seed)
 
 
-def seed_everything(value: int, device: torch.device) -> None:
+def seed_everything(seed: int, device: torch.device) -> None:
     """Seed what a user's data set may draw from: torch, NumPy's legacy generator and Python's."""
-    seed_torch(value, device)
-    np.random.seed(value % 2**32)  # noqa: NPY002 - data sets in the wild use the legacy generator
-    random.seed(value)
+    seed_torch(seed, device)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - data sets in the wild use the legacy generator
+    random.seed(seed)
 
 
 @contextmanager

@@ -19,7 +19,14 @@ from probcl.alignment import (
     require_alignment,
     sum_present,
 )
-from probcl.checks import describe, require_count, require_embeddings, require_positive, require_tensor
+from probcl.checks import (
+    describe,
+    require_count,
+    require_embeddings,
+    require_logarithms,
+    require_positive,
+    require_tensor,
+)
 from probcl.distributed import share_out
 from probcl.kernels import KERNELS, Kernel, ScoreTerms
 from probcl.kernels.base import Dim
@@ -138,25 +145,22 @@ class Scores:
         return local if self.group is None else ShardedKernel(local, self._rows)
 
     def _terms(
-        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], added_v: Float[Tensor, " m"] | None
+        self, u: Float[Tensor, "n d"], v: Float[Tensor, "m d"], bias_v: Float[Tensor, " m"] | None
     ) -> ScoreTerms:
         factors = self.alignment.factorize(u, v)
         if not (factors.x.requires_grad or factors.y.requires_grad):  # a training that diverges is named by its step
             _check_magnitude(factors.x, factors.y, self.temperature)
         potentials = self.alignment.potentials(u, v)
-        bias_u = sum_present(_divide(potentials.row, self.temperature), self.bias_u)
-        bias_v = sum_present(_divide(potentials.column, self.temperature), added_v)
+        matched = self._rows.total == self._columns.total
         return ScoreTerms(
             *factors,
             link=None if self.alignment.is_linear else self.alignment.link,
             slope=None if self.alignment.is_linear else self.alignment.slope,
             parameters=tuple(p for p in self.alignment.parameters() if p.requires_grad),
             temperature=self.temperature,
-            bias_u=bias_u,
-            bias_v=bias_v,
-            diagonal=self._diagonal(u, v, factors, potentials, added_v)
-            if self._rows.total == self._columns.total
-            else None,
+            bias_u=sum_present(_divide(potentials.row, self.temperature), self.bias_u),
+            bias_v=sum_present(_divide(potentials.column, self.temperature), bias_v),
+            diagonal=self._diagonal(u, v, factors, potentials, bias_v) if matched else None,
             precision=self.u.dtype,
             offset=self._rows.own.start,
             excluded=None if self.exclude is None else self.exclude + self._columns.own.start,
@@ -349,11 +353,8 @@ def _check_magnitude(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"], temperatu
     """Raise if a score could overflow, by the Cauchy-Schwarz inequality on the largest entries."""
     tau = float(torch.as_tensor(temperature).detach())
     of_x, of_y = (float(part.detach().abs().amax()) for part in (x, y))
-    if (
-        of_x
-        and of_y
-        and math.log(of_x) + math.log(of_y) - math.log(tau) > math.log(torch.finfo(x.dtype).max / len(x[0]))
-    ):
+    limit = math.log(torch.finfo(x.dtype).max / len(x[0]))
+    if of_x and of_y and math.log(of_x) + math.log(of_y) - math.log(tau) > limit:
         raise ValueError(
             f"u and v must have scores that {x.dtype} can hold, got entries up to {of_x:.1e} and {of_y:.1e} "
             f"at temperature {tau:g}"
@@ -374,9 +375,7 @@ def _check_bias(name: str, bias: Tensor | None, embeddings: Tensor) -> Tensor | 
         raise ValueError(f"{name} must have shape ({len(embeddings)},), got {describe(bias)}")
     if _widened(bias).dtype != _widened(embeddings).dtype:
         raise TypeError(f"{name} must have the embeddings' dtype {embeddings.dtype}, got {describe(bias)}")
-    if (bias.isnan() | (bias == torch.inf)).any():
-        raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
-    return _widened(bias)
+    return _widened(require_logarithms(name, bias))
 
 
 def _check_exclude(exclude: object, u: Tensor, v: Tensor) -> Tensor | None:

@@ -1,23 +1,15 @@
-"""Files that survive: weights as safetensors, the recipe to rebuild a module as JSON, never a pickle.
+"""Modules in files: weights as safetensors, the recipe to rebuild a module as JSON, never a pickle.
 
-A file is one safetensors archive whose header also holds a JSON record and a digest of the contents. It is written
-under a temporary name and renamed, so that it is there whole or not at all, and read back only if its digest agrees.
+A file is one safetensors archive whose header also holds a JSON record and a digest of the contents. It is there whole
+or not at all (`probcl.files`), and read back only if its digest agrees.
 """
 
 import copy
-import ctypes
-import errno
 import functools
 import hashlib
 import inspect
 import json
-import os
-import platform
-import secrets
-import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,15 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
 from torch import Tensor, nn
 
-from probcl.checks import describe
 from probcl.errors import CheckpointError
+from probcl.files import write_atomically
 
 FORMAT_VERSION = 1
-# Stands in the name of a temporary file beside its writer's number, which says nothing to other machines.
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-# AT_FDCWD and RENAME_EXCHANGE of Linux.
-_HERE, _RENAME_EXCHANGE = -100, 2
 
 _REGISTRY: dict[str, type[nn.Module]] = {}
 M = TypeVar("M", bound=type[nn.Module])
@@ -150,116 +137,6 @@ def _from_json(value: Any, role: str) -> Any:
     return {key: _from_json(item, role) for key, item in value.items()}
 
 
-def require_path(name: str, value: object) -> Path:
-    """Return `value` as a path if it is one or its name; raise `TypeError` otherwise."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path or its name, got {describe(value)}")
-    return Path(value)
-
-
-def require_writable(path: Path) -> None:
-    """Raise `OSError` if nothing can be written at `path`, before long is spent on what is to be written there."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "nothing can be written here", str(folder))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment it is absent, the old one, or the new one, whole."""
-    with replacing(path) as temporary, temporary.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write a file or a folder to, which takes its place when it is whole.
-
-    Until then, and if anything fails, what is at `path` stays.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the error names `path`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # First, for they may be what fills the disk.
-    remove_stale_temporaries(path)
-    temporary = temporary_beside(path)
-    try:
-        yield temporary
-        _take_place(temporary, path)
-    except BaseException as error:
-        remove(temporary)
-        if isinstance(error, OSError) and error.errno and _is_within(error.filename, temporary):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-def temporary_beside(path: Path) -> Path:
-    """Return a name beside `path` to write to and then rename."""
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def _is_within(filename: object, temporary: Path) -> bool:
-    """Whether an error is about the temporary, as one is that names no file."""
-    return filename is None or str(filename).startswith(str(temporary))
-
-
-def _take_place(temporary: Path, path: Path) -> None:
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        if not temporary.is_dir() or not path.exists():
-            raise
-        _exchange(temporary, path)  # which a folder that is there asks for
-        remove(temporary)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two names: at once where Linux and the file system can, else with a moment without `other`."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
-    if rename and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return
-    aside = temporary_beside(other)
-    os.rename(other, aside)
-    try:
-        os.rename(one, other)
-    except OSError:
-        os.rename(aside, other)
-        raise
-    os.rename(aside, one)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def remove_stale_temporaries(path: Path) -> None:
-    """Remove what writers of `path` left behind that were killed on this machine; those still at work are let be."""
-    for temporary in path.parent.glob(f".{path.name}.{_HOST}-*-*.tmp"):
-        writer = temporary.name.split("-")[-2]
-        if writer.isdecimal() and not _is_running(int(writer)):
-            remove(temporary)
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":  # where there is no asking, and an open file cannot be removed
-        return process == os.getpid()
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def write_archive(path: Path, kind: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Write tensors and a JSON record as one file of this `kind`, atomically."""
     # Copied, because safetensors refuses tensors that share memory, as those of one encoder for both sides do.
@@ -267,9 +144,9 @@ def write_archive(path: Path, kind: str, tensors: Mapping[str, Tensor], record: 
     header = {
         "kind": kind,
         "format_version": str(FORMAT_VERSION),
-        "record": json.dumps(record, allow_nan=True),
+        "record": json.dumps(record),
     }
-    header["sha256"] = _digest(tensors, header)
+    header["sha256"] = digest_of(header, tensors)
     write_atomically(path, pack(tensors, metadata=header))
 
 
@@ -296,7 +173,7 @@ def read_archive(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
             f"{path} is of format version {header.get('format_version')!r}; this probcl reads version {FORMAT_VERSION}"
         )
     expected = header.pop("sha256", None)
-    if _digest(tensors, header) != expected:
+    if digest_of(header, tensors) != expected:
         raise CheckpointError(f"{path} is damaged: its contents do not match the digest in its header")
     return tensors, json.loads(header["record"])
 
@@ -324,9 +201,16 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path)
     module.load_state_dict(dict(tensors))
 
 
-def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(sorted(header.items()))).encode())
+def digest_of(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return what tells a JSON record and tensors, with their names, types and shapes, from all others."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``name.``, without that beginning."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -196,22 +196,8 @@ class BimodalTransformer(_Contrastive):
 
     Parameters
     ----------
-    embedding_dim
-        d, the width of the embeddings.
-    hidden
-        Widths of the hidden layers of the encoders, which are `probcl.encoders.MLP`; ``()`` for linear ones.
-    alignment
-        a(x, y), an `Alignment`; `InnerProduct` by default.
-    temperature
-        τ > 0.
-    loss
-        A `Loss`; `ConditionalLoss` with weights (1, 1) by default.
-    epochs, batch_size, lr, weight_decay
-        As in `probcl.fit`.
-    fit_options
-        Further arguments of `probcl.fit`, by name: ``{"validation": 0.1, "patience": 10}``, for one.
-    random_state
-        Seed of the first weights and of the training, or a ``numpy.random.RandomState``; None for another each time.
+    embedding_dim, hidden, alignment, temperature, loss, epochs, batch_size, lr, weight_decay, fit_options, random_state
+        As in `BimodalClassifier`.
 
     Attributes
     ----------

@@ -4,13 +4,13 @@ Zarr reads a chunk that is missing as fill values, and checks nothing of its met
 named in them. What is written here has a list of digests, ``SHA256SUMS``, which ``sha256sum -c`` reads too.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from probcl.errors import DataFileError
+from probcl.files import digest_of_file
 
 SUMS = "SHA256SUMS"
 _METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
@@ -19,7 +19,7 @@ _METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 def seal(folder: Path) -> None:
     """List the digests of all files in a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [f"{digest_of_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -47,7 +47,7 @@ def _require_sealed(folder: Path) -> None:
     if absent:
         raise DataFileError(f"{folder.name} is damaged: {absent[0]}, which its {SUMS} lists, is missing")
     for path in _metadata(folder):
-        if listed.get(path.relative_to(folder).as_posix()) != _digest(path):
+        if listed.get(path.relative_to(folder).as_posix()) != digest_of_file(path):
             raise DataFileError(
                 f"{_name(path, folder)} was damaged or changed since it was written: it does not match {SUMS} "
                 "(remove that file if the change was meant)"
@@ -90,8 +90,3 @@ def _codecs(value: Any) -> Iterator[Any]:
 
 def _name(path: Path, folder: Path) -> str:
     return f"{folder.name}/{path.relative_to(folder).as_posix()}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,14 @@
 """Fixtures shared by the tests, and a guard that no test leaves the process changed."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import jaxtyping
 import numpy as np
+import pyro
 import pytest
 import torch
 from hypothesis import settings
@@ -61,3 +64,28 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: work as small as a test's only waits for the others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def clean_parameters() -> Iterator[None]:
+    """Begin and end with an empty store of Pyro's parameters."""
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+
+
+@pytest.fixture(scope="session")
+def arviz() -> ModuleType:
+    """ArviZ, without the word about its next version that it has on import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return pytest.importorskip("arviz")

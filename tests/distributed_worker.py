@@ -165,15 +165,13 @@ def value_and_gradients(function: Callable[[Scores], Tensor], *setup: Any) -> di
     scalar = weighted(value) if value.ndim else value
     gradients = torch.autograd.grad(scalar, [*leaves, tau, *own], allow_unused=True)
     names = ["u", "v", "bias_u", "bias_v", "tau", "own"]
-    found = {"value": value.detach()}
-    for name, gradient in zip(names, gradients, strict=False):
-        if gradient is not None:
-            found[name] = gradient
-            if group is WORLD:
-                found[name] = gradient / dist.get_world_size()
-                if name in ("tau", "own"):
-                    dist.all_reduce(found[name])
-    return found
+    found = {name: gradient for name, gradient in zip(names, gradients, strict=False) if gradient is not None}
+    if group is WORLD:
+        found = {name: gradient / dist.get_world_size() for name, gradient in found.items()}
+        for name in ("tau", "own"):
+            if name in found:
+                dist.all_reduce(found[name])
+    return {"value": value.detach()} | found
 
 
 def all_scores(setups: list[tuple[Any, ...]]) -> list[dict[str, Tensor]]:

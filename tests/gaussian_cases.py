@@ -1,11 +1,11 @@
 """Random covariances of known canonical correlations, for the tests of the Gaussian oracle."""
 
 import torch
+from small_models import seeded
 from torch import Tensor
 
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+C_2D = torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=torch.float64)
+"""The covariance of THEORY's two-dimensional illustration."""
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:

@@ -42,6 +42,16 @@ ALLOWED: dict[str, Divergence] = {
     "tsallis 1.5": Tsallis(1.5),
     "vincze-le-cam": VinczeLeCam(),
 }
+# The f-mutual information of a von Mises-Fisher pair in eight dimensions with κ = 4, by quadrature: LOSSES.md c, and
+# tests/test_losses_theory.py.
+OF_VON_MISES_FISHER = {
+    "kl": 0.7801,
+    "js": 0.3579,
+    "pearson": 2.5328,
+    "squared-hellinger": 0.3864,
+    "tsallis 1.5": 1.3840,
+    "vincze-le-cam": 0.6348,
+}
 DIVERGENCES: dict[str, Divergence] = ALLOWED | {
     "tsallis 0.5": Tsallis(0.5),
     "tsallis 3": Tsallis(3),

@@ -1,12 +1,11 @@
 """The family of losses by name: on one Gaussian, against the closed forms, and on images and labels."""
 
-import csv
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
+from tables_read import rows_of
 
 import probcl as pcl
 from applications.family import ALIGNMENTS, EXCLUDED, LOSSES, VARIANTS, make_loss
@@ -27,11 +26,6 @@ F_MICL = [name for name in LOSSES if name.startswith("f-micl") and name not in E
 
 def learned(loss: str, alignment: str, constant: bool = False):
     return comparison.in_population(Objective(loss, alignment, constant), CONFIG)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("alignment", QUADRATIC)

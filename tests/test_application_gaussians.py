@@ -1,6 +1,5 @@
 """The application of Gaussian pairs: it writes what it promises, and training agrees with the closed forms."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import xarray as xr
+from tables_read import rows_of
 
 import probcl as pcl
 from applications.files import replacing
@@ -61,11 +61,6 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(TINY)
     return path
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_module_writes_tables_figures_and_a_data_set(tiny, tmp_path, process_state):

@@ -1,11 +1,11 @@
 """The application of simulation-based inference: it writes what it promises, and its parts do what they say."""
 
-import csv
 import math
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from tables_read import rows_of
 from tilted_cases import target_of
 
 import probcl as pcl
@@ -22,15 +22,12 @@ def test_the_module_writes_a_table_and_a_figure(tmp_path, process_state):
     state, random_state = process_state(), torch.get_rng_state()
     main(["--quick", "--output", str(tmp_path)])
     assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "table.md", "figure.png"}
-    with (tmp_path / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "table.csv")
     assert [row.pop("task") for row in rows] == list(SIMULATORS)
     for row in rows:
         assert all(math.isfinite(float(value)) for value in row.values())
         assert 0.5 <= float(row["of exact"]) < float(row["C2ST"]) <= 1
-        assert all(
-            0 <= float(row[name]) <= 1 for name in ("SBC p", "TARP p", "HPD p", "50% region", "90% region", "trusted")
-        )
+        assert all(0 <= float(row[name]) <= 1 for name in PROBABILITIES)
     assert plt.imread(tmp_path / "figure.png").ndim == 3
     assert not plt.get_fignums()
     assert process_state() == state

@@ -1,6 +1,5 @@
 """The application of Gaussian mixtures: its maps find the Fisher subspace, and it writes what it promises."""
 
-import csv
 import math
 
 import matplotlib.pyplot as plt
@@ -9,6 +8,8 @@ import pytest
 import torch
 from scipy.linalg import subspace_angles
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from small_models import seeded
+from tables_read import rows_of
 
 from applications.mixtures.__main__ import CONFIG, main
 from applications.mixtures.clusters import digits_row, mixture_row, same_class
@@ -19,10 +20,6 @@ from probcl.datasets import Pairs
 
 SETTINGS = Config.read(CONFIG)
 SLOW_SEEDS = [pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 1)]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +34,14 @@ def test_means_are_centred_and_the_noise_has_the_deviations_asked_for(mixture):
 
 
 def test_means_that_share_a_group_are_one_and_all_lie_as_far_out_as_asked():
-    mixture = draw_mixture(dim=500, groups=(0, 0, 1, 1), noisy=2, deviation=8.0, distance=3.0, generator=generator())
+    mixture = draw_mixture(dim=500, groups=(0, 0, 1, 1), noisy=2, deviation=8.0, distance=3.0, generator=seeded())
     assert torch.equal(mixture.means[0], mixture.means[1])
     apart = torch.linalg.solve(mixture.root, mixture.means[2] - mixture.means[0]).norm()
     assert apart == pytest.approx(3 * math.sqrt(2), rel=0.1)  # nearly orthogonal in so many dimensions
 
 
 def test_the_fisher_subspace_is_what_discriminant_analysis_estimates(mixture):
-    data = labelled(mixture, 100_000, generator())
+    data = labelled(mixture, 100_000, seeded())
     lda = LinearDiscriminantAnalysis(solver="eigen").fit(data.u.numpy(), data.v.numpy())
     found = mixture.fisher_subspace()
     assert found.shape == (20, 3)
@@ -65,7 +62,7 @@ def test_even_points_have_the_moments_of_the_mixture_exactly(mixture):
 
 @pytest.mark.parametrize("kept", [1.0, 0.5])
 def test_members_of_a_pair_share_the_between_class_covariance_as_often_as_they_are_kept(mixture, kept):
-    pairs = pairs_of_one(mixture, 200_000, kept, generator())
+    pairs = pairs_of_one(mixture, 200_000, kept, seeded())
     white = torch.linalg.inv(mixture.root)
     means = mixture.means @ white
     expected = kept * means.mT @ means / 4
@@ -75,7 +72,7 @@ def test_members_of_a_pair_share_the_between_class_covariance_as_often_as_they_a
 
 def test_two_modalities_share_the_component():
     world = draw_world(SETTINGS, seed=0)
-    image, text = pairs_of_two(world.image, world.text, 200_000, generator())
+    image, text = pairs_of_two(world.image, world.text, 200_000, seeded())
     white = [torch.linalg.inv(part.root) for part in (world.image, world.text)]
     expected = (world.image.means @ white[0]).mT @ (world.text.means @ white[1]) / 4
     torch.testing.assert_close((image @ white[0]).mT @ (text @ white[1]) / 200_000, expected, atol=0.02, rtol=0)
@@ -83,9 +80,9 @@ def test_two_modalities_share_the_component():
 
 def test_the_population_loss_is_info_nce_with_many_negatives(mixture):
     n, rank = 200_000, 2
-    A = 0.05 * torch.randn(20, rank, generator=generator(1)).double()
-    x = labelled(mixture, 200, generator(2)).u.double()
-    negatives = labelled(mixture, n, generator(3)).u.double()
+    A = 0.05 * torch.randn(20, rank, generator=seeded(1)).double()
+    x = labelled(mixture, 200, seeded(2)).u.double()
+    negatives = labelled(mixture, n, seeded(3)).u.double()
     sampled = ((x @ A) @ (negatives @ A).mT).logsumexp(1) - math.log(n)
     positive = (mixture.means.double() @ A).square().sum() / 4
     expected = float(sampled.mean() - positive)
@@ -102,7 +99,7 @@ def test_the_minimiser_in_the_population_spans_the_fisher_subspace_however_noisy
 
 def test_partners_are_others_of_the_same_class():
     data = Pairs(torch.arange(12.0)[:, None], torch.arange(12) % 3)
-    pairs = same_class(data, 5, generator())
+    pairs = same_class(data, 5, seeded())
     assert pairs.n_pairs == 60
     assert torch.equal(pairs.u[:, 0] % 3, pairs.v[:, 0] % 3)
     assert (pairs.u != pairs.v).all()
@@ -145,13 +142,11 @@ def test_the_module_writes_tables_and_a_figure(tmp_path, process_state):
         "clusters-seeds.csv",
         "figure.png",
     }
-    with (tmp_path / "subspaces.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+    rows = {row["method"]: row for row in rows_of(tmp_path / "subspaces.csv")}
     assert len(rows) == 7
     assert all(0 < float(row["mean angle"]) <= float(row["largest angle"]) <= 90 for row in rows.values())
     assert {name for name, row in rows.items() if row["gap"]} == {"InfoNCE, wide", "CLIP, image", "CLIP, text"}
-    with (tmp_path / "clusters.csv").open() as file:
-        assert [row["data"] for row in csv.DictReader(file)] == ["mixture", "digits, held out"]
+    assert [row["data"] for row in rows_of(tmp_path / "clusters.csv")] == ["mixture", "digits, held out"]
     assert plt.imread(tmp_path / "figure.png").std() > 0
     assert not plt.get_fignums()
     assert process_state() == state

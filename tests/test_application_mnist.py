@@ -1,6 +1,5 @@
 """The application of images and labels: it writes what it promises, and the re-gauge repairs the open conditional."""
 
-import csv
 import math
 import os
 import sys
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tables_read import rows_of
 
 import probcl as pcl
 from applications import mnist, tables
@@ -35,11 +35,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         main()
 
     return with_arguments
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def measured(objective: Objective, data: Split, config: Config, seed: int = 0) -> list[dict[str, str | float]]:

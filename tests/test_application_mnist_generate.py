@@ -1,6 +1,5 @@
 """The application draws images that are in no bank: its measures are right, and it writes what it promises."""
 
-import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import scipy.linalg
 import torch
 from small_models import normal, seeded
+from tables_read import rows_of
 
 import probcl as pcl
 from applications.mnist import __main__ as command
@@ -69,14 +69,12 @@ def test_the_experiment_writes_tables_and_a_figure_and_changes_no_random_state(d
         "halves.csv",
         "figure.png",
     }
-    with (tmp_path / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "table.csv")
     assert list(rows[0]) == COLUMNS
     assert len(rows) == N_METHODS + 1
     for row in rows:
         assert all(0 <= float(row[name]) <= 1 for name in ("purity", "too close", "ECE", "ECE judge"))
-    with (tmp_path / "halves.csv").open() as file:
-        methods = [(row["given → drawn"], row["halves"]) for row in csv.DictReader(file)]
+    methods = [(row["given → drawn"], row["halves"]) for row in rows_of(tmp_path / "halves.csv")]
     assert len(set(methods)) == len(methods) == 8
     assert plt.imread(tmp_path / "figure.png").std() > 0
     assert not plt.get_fignums()

@@ -1,12 +1,13 @@
 """The application of shuffled pairs: it writes what it promises, and RINCE forgives what InfoNCE does not."""
 
-import csv
 import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from small_models import seeded
+from tables_read import rows_of
 
 import probcl as pcl
 from applications import robustness
@@ -28,16 +29,14 @@ def test_the_module_writes_tables_and_a_figure_and_changes_no_random_state(tmp_p
     few = ["--epochs", "1", "--seeds", "0", "--noise", "0", "0.4", "--temperatures", "0.1"]
     main([*few, "--output", str(tmp_path)])
     assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", "runs.csv", "figure.png"}
-    with (tmp_path / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "table.csv")
     assert [(row["shuffled"], row["loss"]) for row in rows] == [
         (f"{noise:.0%}", loss) for noise in (0, 0.4) for loss in ("InfoNCE", "RINCE")
     ]
     for row in rows:
         assert all(0 <= float(row[name]) <= 1 for name in ("R@1", "ECE", "90% region", "ECE after", "90% after"))
         assert all(math.isfinite(float(row[name])) for name in ("NLL", "NLL after", "refitted τ"))
-    with (tmp_path / "runs.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 4
+    assert len(rows_of(tmp_path / "runs.csv")) == 4
     assert plt.imread(tmp_path / "figure.png").std() > 0
     assert not plt.get_fignums()
     assert process_state() == state
@@ -69,9 +68,9 @@ def test_the_second_view_is_the_first_seen_through_a_random_map() -> None:
 
 
 def test_region_masses_are_uniform_for_partners_drawn_from_the_conditional_and_not_otherwise() -> None:
-    logits = torch.randn(4000, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = torch.randn(4000, 30, generator=seeded(), dtype=torch.float64)
     probs = logits.softmax(1)
-    partners = torch.multinomial(probs, 1, generator=torch.Generator().manual_seed(1))[:, 0]
+    partners = torch.multinomial(probs, 1, generator=seeded(1))[:, 0]
     assert judged(probs.log(), partners, seed=2).masses.p_value > 0.01
     for factor, covered in ((3.0, 0.0), (0.3, 1.0)):
         other = (factor * logits).log_softmax(1)

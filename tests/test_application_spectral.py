@@ -1,6 +1,5 @@
 """The application of similarity graphs: the identities hold, the clusters are right, and it writes what it promises."""
 
-import csv
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -10,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
+from small_models import normal, seeded
+from tables_read import rows_of
 
 import probcl as pcl
 from applications.spectral import identity
@@ -37,10 +38,6 @@ from applications.spectral.views import Views, augmented, neighbour_accuracy, tr
 F64 = torch.float64
 CONFIG = Config.read()
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def random_pi(n: int, seed: int = 0) -> torch.Tensor:
@@ -185,15 +182,15 @@ def test_block_graphs_have_their_probabilities():
 def test_views_are_shifted_masked_and_noisy_copies():
     images = torch.rand(50, 1, 8, 8)
     settings = {"hidden": (8,), "dim": 2, "epochs": 1, "batch_size": 8, "lr": 1e-3, "neighbours": 1}
-    same = augmented(images, Views(shift=0, masked=0, noise=0, **settings), torch.Generator().manual_seed(0))
+    same = augmented(images, Views(shift=0, masked=0, noise=0, **settings), seeded())
     assert torch.equal(same, images)
-    moved = augmented(images, Views(shift=1, masked=0, noise=0, **settings), torch.Generator().manual_seed(0))
+    moved = augmented(images, Views(shift=1, masked=0, noise=0, **settings), seeded())
     framed = torch.nn.functional.pad(images, (1, 1, 1, 1))
     candidates = [framed[..., row : row + 8, column : column + 8] for row in range(3) for column in range(3)]
     matches = torch.stack([(moved == candidate).flatten(1).all(1) for candidate in candidates])
     assert torch.equal(matches.sum(0), torch.ones(50, dtype=torch.int64))
     assert (matches.sum(1) > 0).all()
-    masked = augmented(images, Views(shift=0, masked=0.25, noise=0, **settings), torch.Generator().manual_seed(0))
+    masked = augmented(images, Views(shift=0, masked=0.25, noise=0, **settings), seeded())
     assert (masked == 0).float().mean() == pytest.approx(0.25, abs=0.03)
 
 
@@ -207,7 +204,7 @@ def test_every_kernel_learns_the_digits_without_labels(name):
 
 def test_the_clusters_of_an_embedding_do_not_depend_on_the_order_of_the_nodes():
     graph = block_graph(n=40, blocks=2, p_in=0.6, p_out=0.02, seed=0)
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(40, generator=seeded())
     shuffled = Labelled(graph.adjacency[order][:, order], graph.labels[order])
     spaces = (Space("Gaussian", 2, 0.5),)
     descent = Descent(steps=100, lr=0.05, start=0.1)
@@ -220,12 +217,10 @@ def test_the_module_writes_tables_and_a_figure(tmp_path, process_state):
     main(["--quick", "--output", str(tmp_path)])
     tables = [f"{name}.{kind}" for name in ("identity", "clusters", "kernels") for kind in ("csv", "md")]
     assert {path.name for path in tmp_path.iterdir()} == {*tables, "kernels-runs.csv", "figure.png"}
-    with (tmp_path / "clusters.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "clusters.csv")
     assert [row["graph"] for row in rows] == ["blocks"] * 6 + ["bipartite"] * 4 + ["digits"] * 3
     assert all(-1 <= float(row[name]) <= 1 for row in rows for name in ("ARI", "lowest", "agreement"))
-    with (tmp_path / "kernels.csv").open() as file:
-        assert [row["kernel"] for row in csv.DictReader(file)] == list(KERNELS)
+    assert [row["kernel"] for row in rows_of(tmp_path / "kernels.csv")] == list(KERNELS)
     assert plt.imread(tmp_path / "figure.png").std() > 0
     assert not plt.get_fignums()
     assert process_state() == state

@@ -12,7 +12,7 @@ from reader_cases import STANDARD, currents
 from probcl.assimilation import read_archive, to_cf, write
 from probcl.assimilation.baselines import Analogs, Climatology
 from probcl.assimilation.output import archive_checksum
-from probcl.serialization import temporary_beside
+from probcl.files import temporary_beside
 
 TRACKS = padded([track_of(-33.2, 21.0, 5, 0.1, 0.2), track_of(-33.0, 20.8, 5, -0.1, 0.2)])
 WHEN = START + 5 * DAY

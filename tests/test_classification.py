@@ -209,7 +209,7 @@ MODEL = linear_model(5, 3, 6)
         (lambda: fine_tune(MODEL, [1.0], Y), TypeError, r"^u_few must be a torch.Tensor"),
         (lambda: fine_tune(MODEL, U * torch.nan, Y), ValueError, r"^u_few must be finite"),
         (lambda: fine_tune(MODEL, U, Y.tolist()), TypeError, r"^y_few must be a torch.Tensor"),
-        (lambda: fine_tune(MODEL, U, Y.double()), TypeError, r"^y_few must hold integer classes"),
+        (lambda: fine_tune(MODEL, U, Y.double()), TypeError, r"^y_few must be integers"),
         (lambda: fine_tune(MODEL, U, Y[:-1]), ValueError, r"^y_few must have shape \(120,\)"),
         (lambda: fine_tune(MODEL, U, Y[:, None]), ValueError, r"^y_few must have shape \(120,\)"),
         (lambda: fine_tune(MODEL, U, Y - 1), ValueError, r"^y_few must hold classes 0 … K−1, got \[-1, 0, 1, 2\]"),

@@ -1,7 +1,5 @@
 """The conditional as a Pyro model: what `pyro.infer` makes of it is the conditional's own answer."""
 
-from collections.abc import Iterator
-
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -20,13 +18,6 @@ from probcl.priors import GaussianPrior, ModelPrior
 BATCH, N_U, N_V = 2, 2, 3
 # Pyro's handlers are slow under jaxtyping's checks, which the other tests of these classes have on.
 pytestmark = pytest.mark.usefixtures("unchecked", "clean_parameters")
-
-
-@pytest.fixture
-def clean_parameters() -> Iterator[None]:
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
 
 
 def context() -> Tensor:
@@ -159,8 +150,7 @@ def test_a_data_bank_is_sampled_otherwise():
         nu.pyro_model(context())
 
 
-def test_arviz_reads_a_run_of_mcmc():
-    arviz = pytest.importorskip("arviz")
+def test_arviz_reads_a_run_of_mcmc(arviz):
     nu = conditional_of()
     mcmc = MCMC(NUTS(nu.pyro_model, max_tree_depth=3), num_samples=60, warmup_steps=40, disable_progbar=True)
     mcmc.run(context())

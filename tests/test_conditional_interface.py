@@ -53,9 +53,7 @@ def conditionals():
         "sampled": linear_model().u_given_v(NORMAL, importance),
         "scalars": scalar_model().u_given_v(dist.Normal(0.0, 1.0), importance),
         "bank of scalars": scalar_model().u_given_v(EmpiricalPrior(normal(30).float())),
-        "decoder": linear_model().u_given_v(
-            DecoderPrior(nn.Linear(1, N_U), dist.Normal(torch.zeros(1), 1.0)), importance
-        ),
+        "decoder": linear_model().u_given_v(decoder(N_U), importance),
     }
 
 

@@ -9,14 +9,6 @@ from torch import Tensor
 
 import probcl as pcl
 
-
-@pytest.fixture
-def global_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
 # In Pyro: z ~ ν(z|v), y ~ N(z₁ − z₂, ½), for three v at once.
 Y = torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64)
 
@@ -57,7 +49,6 @@ def latent_labels(copies: int):
         pyro.sample("y", dist.Normal(z.double(), 2.0), obs=Y.expand(copies, 3))
 
 
-@pytest.mark.usefixtures("global_seed")
 def test_discrete_inference_in_pyro_samples_and_maximises_the_exact_posterior_of_labels():
     d = labels(1.0, distinct=False)
     support = d.enumerate_support()
@@ -70,7 +61,6 @@ def test_discrete_inference_in_pyro_samples_and_maximises_the_exact_posterior_of
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-@pytest.mark.usefixtures("global_seed")
 def test_predictive_draws_from_the_conditional(parallel):
     size = 3000 if parallel else 300
     draws = Predictive(lambda: latent_vectors(None), num_samples=size, parallel=parallel)()
@@ -80,7 +70,6 @@ def test_predictive_draws_from_the_conditional(parallel):
     assert chi_square(place, d.log_prob(d.enumerate_support())[:, 1].exp()) > 1e-3
 
 
-@pytest.mark.usefixtures("global_seed")
 def test_importance_sampling_in_pyro_approaches_the_exact_posterior_mean():
     d = vectors(0.5).conditional.condition(torch.zeros(1, 3, dtype=torch.float64))
     y = torch.tensor([2.0], dtype=torch.float64)

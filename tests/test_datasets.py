@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from sklearn import datasets as sklearn_datasets
+from small_models import seeded
 from torch import Tensor
 
 from probcl.datasets import (
@@ -488,7 +489,7 @@ def test_the_real_files_have_the_checksums_that_downloads_are_held_to(real_mnist
 
 
 def random_covariance(n: int, seed: int = 0) -> Tensor:
-    factor = torch.randn(n, 2 * n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    factor = torch.randn(n, 2 * n, generator=seeded(seed), dtype=torch.float64)
     return factor @ factor.mT / n
 
 

@@ -12,6 +12,7 @@ from small_models import normal
 from probcl.diagnostics import C2ST, c2st
 
 
+@pytest.mark.filterwarnings("error")  # such as that the network of 1,000 points has not converged
 @pytest.mark.parametrize("classifier", ["mlp", LogisticRegression()])
 def test_equal_laws_cannot_be_told_apart(classifier):
     result = c2st(normal(500, 2), normal(500, 2, seed=1), classifier=classifier, seed=0)
@@ -27,6 +28,13 @@ def test_shifted_gaussians_are_told_apart_as_well_as_bayes_rule_does(shift, clas
     bayes = norm.cdf(shift / 2)
     assert bayes - 0.04 < result.accuracy < bayes + 3 * result.standard_error
     assert result.p_value < 1e-10
+
+
+@pytest.mark.parametrize("count", [25, 200])
+def test_a_few_points_far_apart_are_told_apart(count):
+    # Training stopped early would end before the network has learned anything.
+    result = c2st(normal(count, 1), normal(count, 1, seed=1) + 3, seed=0)
+    assert result.accuracy == pytest.approx(norm.cdf(1.5), abs=3 * 0.25 / math.sqrt(2 * count))
 
 
 def test_a_difference_of_shape_alone_is_seen():

@@ -21,15 +21,7 @@ from probcl import Scores
 
 UNEVEN = (5, 3)
 OF_EACH_RANK = ("u", "v", "bias_u", "bias_v")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Work this small only waits for other threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------

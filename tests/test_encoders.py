@@ -151,7 +151,7 @@ class TestLabel:
         (lambda: Linear(0, 2), ValueError, "in_features must be at least 1, got 0"),
         (lambda: Linear(2, 1.5), TypeError, "out_features must be an integer, got 1.5"),
         (lambda: MLP(2, 2, activation="swish"), ValueError, "activation must be one of .*'gelu'.*, got 'swish'"),
-        (lambda: MLP(2, 2, hidden=(3, 0)), ValueError, "every width of an MLP must be at least 1, got 0"),
+        (lambda: MLP(2, 2, hidden=(3, 0)), ValueError, r"hidden\[1\] must be at least 1, got 0"),
         (lambda: LeNet(image_size=3), ValueError, "image_size must be at least 4, got 3"),
         (lambda: LeNet(in_channels=0), ValueError, "in_channels must be at least 1, got 0"),
         (lambda: LeNet(True), TypeError, "out_features must be an integer, got True"),

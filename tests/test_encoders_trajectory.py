@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import normal
+from small_models import normal, seeded
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -36,14 +36,14 @@ def tracks(n: int = 4, trajectories: int = 3, samples: int = 6, seed: int = 0) -
 @given(seed=st.integers(0, 1000))
 def test_the_order_of_trajectories_does_not_matter(pool: str, seed: int) -> None:
     v = tracks(seed=seed)
-    order = torch.randperm(3, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(3, generator=seeded(seed))
     assert_close(make(pool)(v[:, order]), make(pool)(v))
 
 
 @given(seed=st.integers(0, 1000))
 def test_the_order_of_samples_does_not_matter_to_the_mean(seed: int) -> None:
     v = tracks(seed=seed)
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(6, generator=seeded(seed))
     assert_close(make("mean")(v[:, :, order]), make("mean")(v))
 
 
@@ -137,7 +137,7 @@ def test_a_model_with_it_survives_saving(tmp_path) -> None:
 
 
 def test_a_fit_learns_where_trajectories_with_gaps_go() -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     u = torch.randn(512, 2, generator=generator)
     times = torch.rand(512, 2, 8, 1, generator=generator)
     present = (torch.rand(512, 2, 8, 1, generator=generator) < 0.7).float()

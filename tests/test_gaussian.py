@@ -2,18 +2,16 @@ import doctest
 import math
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
-from gaussian_cases import normal, random_covariance, seeded
+from gaussian_cases import C_2D, normal, random_covariance
 from scipy.linalg import subspace_angles
 from scipy.optimize import minimize
+from small_models import seeded
 from torch import Tensor
 
 from probcl import gaussian
-
-C_2D = torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=torch.float64)
 
 # name: (alignment, loss, weights given to `optimum`)
 ROWS = {
@@ -270,19 +268,11 @@ def test_what_low_rank_leaves_out_is_the_information_of_the_pairs_left_out(name)
             assert values[rank].divergence == pytest.approx(left_out, abs=1e-12)
 
 
-@pytest.fixture
-def as_shipped():
-    """Without the array checks that tests add, so that the package's own messages are seen."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 ONE = torch.ones(1, 1, dtype=torch.float64)
 DATA = torch.arange(12.0).reshape(6, 2) ** 2
 
 
-@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

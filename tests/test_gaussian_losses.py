@@ -3,15 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from gaussian_cases import normal, random_covariance, seeded
+from gaussian_cases import C_2D, normal, random_covariance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from probcl import gaussian
-
-C_2D = torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=torch.float64)
 
 
 def random_score(n_u: int, n_v: int, C: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:

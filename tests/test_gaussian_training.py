@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gaussian_cases import C_2D
 from scipy.optimize import brentq, fsolve
 from scipy.stats import norm, qmc
 from small_models import seeded
@@ -26,14 +27,7 @@ ROWS = {
 # them, those kept and those left out are further apart than a sample of this size can confuse.
 SMALL = ((0.7, 0.5, 0.3), 4, 3, 3)
 LARGER = [((0.6, 0.5, 0.1, 0.05), 6, 6, 2), ((0.6, 0.5, 0.4, 0.3, 0.2), 5, 5, 5), ((0.7, 0.5, 0.3), 6, 3, 3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def covariance(correlations: tuple[float, ...], n_u: int, n_v: int, seed: int) -> Tensor:
@@ -171,14 +165,13 @@ ILLUSTRATION = {
 def test_the_illustration_s_sample_has_the_covariance_it_should():
     u, v = illustration_pairs()
     C = torch.cov(torch.cat([u, v], dim=1).T, correction=0)
-    torch.testing.assert_close(C, torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=C.dtype), rtol=0, atol=1e-5)
+    torch.testing.assert_close(C, C_2D, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("row", ILLUSTRATION)
 def test_training_reproduces_the_table_of_the_illustration_to_two_decimals(row):
-    C = torch.tensor([[1.5, 1.0], [1.0, 1.5]], dtype=torch.float64)
     model = trained(row, illustration_pairs(), rank=1, optimizer="lbfgs", epochs=3, device="cpu", progress=False)
-    law = learned_law(model, C, n_u=1)
+    law = learned_law(model, C_2D, n_u=1)
     A = float(model.encoder_u.weight * model.encoder_v.weight)
     found = (A, law.mean_map_u_given_v, law.cov_u_given_v, law.cov_u, law.cov_v, law.cross_cov)
     np.testing.assert_allclose([float(value) for value in found], ILLUSTRATION[row], rtol=0, atol=0.005)

@@ -70,7 +70,11 @@ def test_one_condition_without_an_axis_gives_draws_without_one():
         ),
         (lambda d: resample(d, 0), ValueError, r"^num_samples must be at least 1"),
         (lambda d: resample(d, 2.5), TypeError, r"^num_samples must be an integer"),
-        (lambda d: resample(d, 5, seed=1, generator=seeded()), ValueError, r"seed or generator, not both"),
+        (
+            lambda d: resample(d, 5, seed=1, generator=seeded()),
+            ValueError,
+            r"^seed and generator must not both be given, got seed=1",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_the_name_of_the_argument(call, error, message):

@@ -178,7 +178,7 @@ def test_any_contrastive_model_tilts_the_prior_towards_its_label(prior):
         (lambda: fit_image_prior(images(), components=300), r"^components must be no more than the 288 codes"),
         (
             lambda: fit_image_prior(images(), latent_images=images(9, 4, 8)),
-            r"^latent_images must have shape \(m, 1",
+            r"^latent_images must be of shape \(1",
         ),
         (
             lambda: ImagePrior(Autoencoder((1, 8, 8), context_dim=2), fit_mixture(normal(9, 16), 1)),

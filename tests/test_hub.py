@@ -1,6 +1,5 @@
 """Models on the Hub: the card as huggingface_hub parses it, and what its functions are given. Nothing is sent."""
 
-import builtins
 import shutil
 import subprocess
 import sys
@@ -234,14 +233,7 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path):
 
 
 def test_without_huggingface_hub_the_extra_is_named(model, monkeypatch):
-    known = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "huggingface_hub":
-            raise ModuleNotFoundError(name)
-        return known(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (model.push_to_hub, pcl.BimodalModel.from_pretrained):
         with pytest.raises(ImportError, match=r'pip install "probcl\[hub\]"'):
             call("me/currents")

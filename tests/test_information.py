@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import normal
+from small_models import normal, seeded
 from test_gaussian_training import covariance
 from torch import Tensor, nn
 
@@ -277,7 +277,7 @@ def basis(t: Tensor) -> Tensor:
 
 def observed(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """x ~ N(0, I), and up to four looks at Σ_k x_k h_k(t) + N(0, 1), at random t; one in five is missing."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     x, t = torch.randn(n, 3, generator=generator), torch.rand(n, 4, 1, generator=generator)
     y = (basis(t) * x[:, None]).sum(-1, keepdim=True) + torch.randn(n, 4, 1, generator=generator)
     present = (torch.rand(n, 4, 1, generator=generator) < 0.8).float()

@@ -8,7 +8,7 @@ import torch
 from alignment_cases import LogCauchy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import normal
+from small_models import normal, seeded
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -127,9 +127,9 @@ class TestThreads:
 
     def test_search_is_shared_out_too(self, threads: int) -> None:
         scores = Scores(normal(130, 5), normal(400, 5, seed=1), method="tiled")
-        draws, top = scores.sample(3, generator=torch.Generator().manual_seed(0)), scores.topk(4)
+        draws, top = scores.sample(3, generator=seeded()), scores.topk(4)
         torch.set_num_threads(1)
-        assert torch.equal(draws, scores.sample(3, generator=torch.Generator().manual_seed(0)))
+        assert torch.equal(draws, scores.sample(3, generator=seeded()))
         assert torch.equal(top.indices, scores.topk(4).indices)
 
     def test_number_of_threads_is_left_alone(self, threads: int) -> None:

@@ -2,14 +2,13 @@
 
 import itertools
 import math
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import ALLOWED, DIVERGENCES, f_micl
+from loss_cases import ALLOWED, DIVERGENCES, OF_VON_MISES_FISHER, f_micl
 from scipy.integrate import quad
 from scipy.stats import vonmises_fisher
 from small_models import normal, seeded
@@ -91,15 +90,6 @@ class TestSpectralClustering:
 
 class TestFMICL:
     KAPPA, DIM = 4.0, 8
-    # LOSSES.md c, by quadrature, and by the test below
-    INFORMATION: ClassVar[dict[str, float]] = {
-        "kl": 0.7801,
-        "js": 0.3579,
-        "pearson": 2.5328,
-        "squared-hellinger": 0.3864,
-        "tsallis 1.5": 1.3840,
-        "vincze-le-cam": 0.6348,
-    }
 
     def marginal(self, t: float) -> float:
         """Density of the cosine of two independent uniform directions, but for its constant."""
@@ -119,7 +109,7 @@ class TestFMICL:
             return float(divergence.f(torch.tensor(shift + self.KAPPA * t, dtype=F64))) * self.marginal(t) / mass
 
         exact = quad(integrand, -1, 1)[0]
-        assert exact == pytest.approx(self.INFORMATION[name], abs=6e-5)
+        assert exact == pytest.approx(OF_VON_MISES_FISHER[name], abs=6e-5)
 
     @pytest.mark.slow
     def test_the_true_score_reaches_it_and_others_do_not(self) -> None:
@@ -141,7 +131,7 @@ class TestFMICL:
             return {name: [float(-loss(part)) for part in scores] for name, loss in losses.items()}
 
         found, other = estimates(self.KAPPA**-0.5, batches), estimates(0.6, 100)
-        for name, exact in self.INFORMATION.items():
+        for name, exact in OF_VON_MISES_FISHER.items():
             assert np.mean(found[name]) == pytest.approx(exact, rel=0.03 if name == "pearson" else 0.02)
             assert np.mean(other[name]) < np.mean(found[name][:100])
 

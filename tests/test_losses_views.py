@@ -3,6 +3,7 @@
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from small_models import seeded
 from torch import Tensor, nn
 
 import probcl as pcl
@@ -31,7 +32,7 @@ def accuracy_of_neighbours(encoder: nn.Module, data: Split) -> float:
 
 def trained(loss: pcl.Loss, data: Split) -> nn.Module:
     torch.manual_seed(SEED)
-    generator = torch.Generator().manual_seed(SEED)
+    generator = seeded(SEED)
     encoder = pcl.encoders.MLP(64, 64, (256, 256), activation="relu")
     optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
     for _ in range(EPOCHS):

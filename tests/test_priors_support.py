@@ -1,6 +1,5 @@
 """Mixtures, whose support torch hides: gradient samplers, the mode and Pyro's own inference need to know it."""
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import pyro
@@ -32,13 +31,6 @@ MIXTURES = {
     "boxes": MixtureSameFamily(HALF, dist.Uniform(torch.zeros(2, 2), torch.tensor([1.0, 2.0])).to_event(1)),
 }
 every_mixture = pytest.mark.parametrize("law", MIXTURES.values(), ids=MIXTURES)
-
-
-@pytest.fixture
-def clean_parameters() -> Iterator[None]:
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
 
 
 def model() -> pcl.BimodalModel:

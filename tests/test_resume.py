@@ -22,18 +22,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import probcl as pcl
 from probcl import Callback
 from probcl.datasets import Pairs
-from probcl.serialization import _HOST
+from probcl.files import _HOST
 
 KILLS = 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Fits this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from library_cases import PHI, U, V, brute_force, library_model, shards_of
 from small_models import normal, seeded
 
 import probcl as pcl
-from probcl import serialization
+from probcl import files
 from probcl.retrieval import Library, folder
 from probcl.retrieval.folder import MANIFEST
 
@@ -259,7 +259,7 @@ def test_a_write_beside_a_manifest_that_cannot_be_read_removes_no_shard(path):
 def test_files_that_are_no_part_of_it_do_not_hurt_and_left_overs_are_tidied_away(path):
     (path / "notes.txt").write_text("mine")
     (path / "shard-0123456789abcdef.safetensors").write_bytes(b"half a sha")
-    (path / f".shard-ab.safetensors.{serialization._HOST}-999999999-ab.tmp").write_bytes(b"ha")
+    (path / f".shard-ab.safetensors.{files._HOST}-999999999-ab.tmp").write_bytes(b"ha")
     library = Library.open(path, MODEL)
     assert_holds(library, list(range(60)))
     library.remove(torch.tensor([59]))

@@ -9,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from small_models import seeded
 from tilted_cases import F64, LinearGaussian, eight_sigma, evidence_errors, standard_normal, target_of
 
 from probcl import ProbclWarning
@@ -45,7 +46,7 @@ def drawn() -> dict[str, Draws]:
     flow = SAMPLERS["flow"]
     assert isinstance(flow, AmortizedFlow)
     # One precision for every condition, because the flow only gets b to tell them apart.
-    contexts = 1.5 * torch.randn(100, 2, generator=torch.Generator().manual_seed(7), dtype=F64)
+    contexts = 1.5 * torch.randn(100, 2, generator=seeded(7), dtype=F64)
     family = LinearGaussian(torch.cat([CASE.b, contexts]), CASE.precision[:1].expand(104, 2, 2))
     flow.fit(family.target, steps=200, lr=5e-3, seed=0)
     return {name: sampler.draw(case(name).target, COUNT, seed=1) for name, sampler in SAMPLERS.items()}
@@ -198,7 +199,7 @@ def test_select_keeps_the_scores_of_the_chosen_conditions():
     law = LinearGaussian.random(batch=5, dim=2, strength=1.0, seed=0)
     index = torch.tensor([3, 0])
     chosen = law.target.select(index)
-    z = torch.randn(7, 2, 2, generator=torch.Generator().manual_seed(0), dtype=F64, requires_grad=True)
+    z = torch.randn(7, 2, 2, generator=seeded(), dtype=F64, requires_grad=True)
     direct = LinearGaussian(law.b[index], law.precision[index]).target
     assert torch.allclose(chosen.log_tilt(z), direct.log_tilt(z))
     assert torch.allclose(chosen.log_tilt_shared(z[:, 0]), direct.log_tilt_shared(z[:, 0]))

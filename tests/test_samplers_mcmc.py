@@ -23,13 +23,6 @@ def autoregressive(rho: float, shift: float = 0.0, chains: int = 4, steps: int =
     return stacked
 
 
-@pytest.fixture(scope="module")
-def arviz():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # arviz announces its next version on import
-        return pytest.importorskip("arviz")
-
-
 @pytest.mark.parametrize(("rho", "shift"), [(0.0, 0.0), (0.9, 0.0), (0.5, 1.0), (-0.4, 0.0)])
 def test_diagnostics_agree_with_arviz(arviz, rho, shift):
     chains = autoregressive(rho, shift)
@@ -76,14 +69,14 @@ def test_chains_start_only_where_the_score_is_possible():
     assert (x[..., 0] > cut[:, 0]).all()
 
 
-@pytest.mark.parametrize(("count", "kept"), [(100, 100), (301, 301), (7, 7)])
-def test_as_many_draws_come_back_as_were_asked_for(count, kept):
+@pytest.mark.parametrize("count", [7, 100, 301])
+def test_as_many_draws_come_back_as_were_asked_for(count):
     law = LinearGaussian.random(batch=2, dim=1, strength=0.5, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         draws = NUTS(num_chains=2, warmup=10, max_tree_depth=2).draw(law.target, count, seed=0)
-    assert draws.z.shape == (kept, 2, 1)
-    assert len(draws.z.unique(dim=0)) > 0.5 * kept
+    assert draws.z.shape == (count, 2, 1)
+    assert len(draws.z.unique(dim=0)) > 0.5 * count
 
 
 def funnel(z: torch.Tensor, _: torch.Tensor) -> torch.Tensor:

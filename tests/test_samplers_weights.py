@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -30,10 +29,7 @@ def pareto_log_weights(shape: float, count: int, columns: int = 1) -> torch.Tens
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0, 30.0])
-def test_smoothing_and_k_hat_agree_with_arviz(scale):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # arviz announces its next version on import
-        arviz = pytest.importorskip("arviz")
+def test_smoothing_and_k_hat_agree_with_arviz(arviz, scale):
     log_weights = scale * normal(3000, 4)
     smoothed, k_hat = pareto_smoothed(log_weights)
     expected, expected_k = arviz.psislw(log_weights.T.numpy(), normalize=True)

@@ -21,7 +21,7 @@ from probcl import BimodalModel, CheckpointError, Cosine, EmpiricalPrior, WithPo
 from probcl.encoders import MLP, Label, LeNet, Linear, ResidualConvNet
 from probcl.losses import Identifies
 from probcl.model import KIND
-from probcl.serialization import from_config, read_archive, replacing, to_config, write_archive
+from probcl.serialization import from_config, read_archive, to_config, write_archive
 
 VECTORS, LABELS, IMAGES = normal(4, 3).float(), torch.tensor([0, 2, 1, 1]), normal(4, 1, 8, 8).float()
 
@@ -472,37 +472,10 @@ def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert_same(saved(model, tmp_path), model)
 
 
-def test_a_folder_takes_the_place_of_another_only_when_it_is_whole(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    for number in (1, 2):
-        with replacing(target) as temporary:
-            temporary.mkdir()
-            (temporary / "one").write_text(str(number))
-            assert number == 1 or (target / "one").read_text() == "1"
-    with pytest.raises(FileExistsError), replacing(target) as temporary:
-        [temporary.mkdir() for _ in range(2)]
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    assert (target / "one").read_text() == "2"
-
-
-def test_where_names_cannot_be_exchanged_at_once_it_is_done_in_steps(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serialization.sys, "platform", "another")
-        serialization._exchange(tmp_path / "a", tmp_path / "b")
-    assert [(tmp_path / name).read_text() for name in "ab"] == ["b", "a"]
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_an_error_names_the_file_that_was_to_be_written_and_no_temporary_one(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OSError, match=r"No space left on device: '.*/folder/file'$"),
-        replacing(tmp_path / "folder" / "file"),
-    ):
-        raise OSError(28, "No space left on device")
-    with pytest.raises(FileNotFoundError, match="another"), replacing(tmp_path / "file"):
-        raise FileNotFoundError(2, "No such file", "another")
+def printed_by_a_new_interpreter(code: str) -> str:
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
 
 
 def test_the_package_s_classes_are_known_before_anything_of_it_was_used(tmp_path: Path) -> None:
@@ -513,9 +486,7 @@ from probcl.model import BimodalModel
 assert "probcl.encoders" not in sys.modules
 print(type(BimodalModel.load({str(tmp_path)!r}).encoder_v).__name__)
 """
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert shown.stdout == "Label\n"
+    assert printed_by_a_new_interpreter(code) == "Label\n"
 
 
 def test_a_name_of_the_package_s_is_taken_before_anything_of_it_was_used() -> None:
@@ -528,6 +499,5 @@ try:
 except ValueError as error:
     print(error)
 """
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": ""}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert shown.stdout == "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"
+    said = "a module named 'LeNet' is registered already, by probcl.encoders.convnets\n"
+    assert printed_by_a_new_interpreter(code) == said

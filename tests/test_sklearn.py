@@ -19,15 +19,7 @@ from probcl.sklearn import BimodalClassifier, BimodalTransformer
 
 X, Y = load_iris(return_X_y=True)
 FLOWERS = np.array(["setosa", "versicolor", "virginica"])[Y]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Fits this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # No check is expected to fail. Some give arguments of wrong types, which only `fit` is to refuse.

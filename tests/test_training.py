@@ -26,15 +26,7 @@ from probcl.training.progress import ProgressBar
 
 CPU = torch.device("cpu")
 QUIET = {"device": "cpu", "progress": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Fits this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def correlated_pairs(n: int = 200, seed: int = 1, dtype: torch.dtype = torch.float32) -> Pairs:

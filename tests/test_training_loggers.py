@@ -1,7 +1,7 @@
 """Curves of a fit, read back by TensorBoard itself."""
 
-import builtins
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -152,13 +152,6 @@ def test_what_cannot_log_is_refused(tmp_path):
 
 
 def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
-    known = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("torch.utils.tensorboard"):
-            raise ModuleNotFoundError(name)
-        return known(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r'pip install "probcl\[tensorboard\]"'):
         TensorBoard(tmp_path)

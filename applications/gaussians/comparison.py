@@ -15,6 +15,7 @@ from applications.gaussians.constant import PlusConstant
 from applications.gaussians.experiment_illustration import stratified_pairs
 from applications.gaussians.learned import learned_law
 from applications.gaussians.population import minimiser
+from applications.seeding import seeded
 from applications.tables import Row
 from probcl.gaussian import TiltedGaussian
 from probcl.losses import GaussianKernel, Identifies
@@ -101,8 +102,7 @@ def in_training(objective: Objective, pairs: tuple[Tensor, Tensor], config: Conf
 def _model(objective: Objective, seed: int) -> pcl.BimodalModel:
     alignment = ALIGNMENTS[objective.alignment]()
     width = 2 if objective.alignment == "potentials" else 1
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         encoders = pcl.encoders.Linear(1, width), pcl.encoders.Linear(1, width)
     with torch.no_grad():
         for encoder in encoders:  # both slopes positive, and no score so large that a loss starts in its tails

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.gaussians.learned import learned_law
+from applications.seeding import seeded
 from probcl.gaussian import TiltedGaussian, optimum
 
 
@@ -99,8 +100,7 @@ def run(config: Config) -> list[Learned]:
 def fit_objective(objective: Objective, pairs: tuple[Tensor, Tensor], config: Config) -> Learned:
     """Fit linear encoders of one dimension, all pairs at once."""
     width = 2 if isinstance(objective.alignment, pcl.WithPotentials) else 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         encoders = pcl.encoders.Linear(1, width), pcl.encoders.Linear(1, width)
     model = pcl.BimodalModel(*encoders, alignment=objective.alignment).double()
     pcl.fit(model, pairs, objective.loss, optimizer="lbfgs", epochs=config.epochs, seed=config.seed)

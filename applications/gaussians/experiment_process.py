@@ -10,6 +10,7 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.gaussians.learned import learned_law
+from applications.seeding import seeded
 from probcl.datasets import GaussianProcessPairs
 from probcl.gaussian import canonical_correlations_from_data, optimum
 
@@ -107,8 +108,7 @@ def fit_setting(curve: Curve, setting: Setting, process: GaussianProcessPairs) -
     """Fit linear encoders with the two-sided loss."""
     alignment = getattr(pcl, curve.alignment)()
     width = 2 * setting.rank if isinstance(alignment, pcl.WithPotentials) else setting.rank
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(setting.seed)
+    with seeded(setting.seed):
         encoders = pcl.encoders.Linear(process.n_u, width), pcl.encoders.Linear(process.n_v, width)
     model = pcl.BimodalModel(*encoders, alignment=alignment)
     (fit_whitened if curve.whiten else pcl.fit)(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.gaussians.experiment_illustration import Learned, Numbers
 from probcl.plotting import PALETTE, gaussian_ellipse
 
@@ -31,9 +31,7 @@ def draw(learned: Sequence[Learned], truth: Numbers, path: Path) -> None:
     for ax in axes[:, 0]:
         ax.set_ylabel("u", rotation=0, va="center")
     _draw_legend(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
-    plt.close(figure)
+    save_figure(figure, path, dpi=100)
 
 
 def _draw_panel(ax: Axes, one: Learned, truth: Numbers) -> None:

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.gaussians.experiment_process import DIRECTIONS, SYMBOLS, Config, yardstick
 from probcl.plotting import PALETTE
 
@@ -39,9 +39,7 @@ def draw(sweeps: xr.Dataset, config: Config, path: Path) -> None:
         axes[0, column].set_title(fixed, fontsize=10, color="0.25")
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _draw_curves(ax: Axes, errors: xr.DataArray, sweep: str) -> None:

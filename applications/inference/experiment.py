@@ -16,6 +16,7 @@ from torch import Tensor
 
 import probcl as pcl
 from applications.inference.encoder import encoder
+from applications.seeding import seeded
 from applications.tables import Row
 from probcl.datasets import GaussianMixture, Simulator, TwoMoons
 from probcl.samplers import ImportanceResampling
@@ -74,8 +75,7 @@ def learn(name: str, config: Config) -> Learned:
     simulator = SIMULATORS[name]
     theta, x = simulator.sample(config.n_pairs, seed=config.seed)
     began = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         model = pcl.BimodalModel(encoder(theta, **config.encoder), encoder(x, **config.encoder))
     average = pcl.training.AverageWeights(config.averaging)
     pcl.fit(model, (theta, x), seed=config.seed, device="cpu", callbacks=[average], **config.fit)

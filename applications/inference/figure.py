@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.inference.experiment import Learned, Posteriors
 from probcl.plotting import PALETTE
 
@@ -31,9 +31,7 @@ def draw(results: Sequence[tuple[Learned, Posteriors]], path: Path) -> None:
         row[0].set_ylabel(f"{learned.name}\n\nθ₂")
     for ax in axes[-1]:
         ax.set_xlabel("θ₁")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _scatter(ax: Axes, draws: Tensor, colour: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from applications.files import write_text
 from applications.mixtures.clusters import digits_row, mixture_row
 from applications.mixtures.experiment import Config, Found, methods
 from applications.mixtures.figure import draw
-from applications.tables import Row, as_csv, report
+from applications.tables import Row, as_csv, means, report
 
 CONFIG = Path(__file__).with_name("config.toml")
 SUBSPACES_NOTE = """\
@@ -49,7 +49,7 @@ def _write(config: Config, found: dict[int, list[Found]], clusters: list[Row], o
         SUBSPACES_NOTE.format(seeds=seeds),
     )
     note = CLUSTERS_NOTE.format(seeds=seeds, n=config.n_clustered)
-    report("Gaussian mixtures: clusters", _means(clusters), output / "clusters", note)
+    report("Gaussian mixtures: clusters", means(clusters, by=["data"]), output / "clusters", note)
     write_text(output / "subspaces-seeds.csv", as_csv(_by_seed(found)))
     write_text(output / "clusters-seeds.csv", as_csv(clusters))
 
@@ -82,19 +82,6 @@ def _by_seed(found: dict[int, list[Found]]) -> list[Row]:
         }
         for seed, several in found.items()
         for one in several
-    ]
-
-
-def _means(rows: Iterable[Row]) -> list[Row]:
-    groups: dict[str | float, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["data"], []).append(row)
-    return [
-        {
-            name: value if isinstance(value, str) else sum(float(row[name]) for row in group) / len(group)
-            for name, value in group[0].items()
-        }
-        for group in groups.values()
     ]
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.mixtures.experiment import Config, Found, draw_world, principal_directions
 from applications.mixtures.mixture import labelled
 from probcl.datasets import Pairs
@@ -36,9 +36,7 @@ def draw(config: Config, found: dict[int, list[Found]], path: Path) -> None:
     spectra, angles = bottom.subplots(1, 2, width_ratios=[1, 1.25])
     _draw_spectra(spectra, [maps[name] for name in SPECTRA])
     _draw_angles(angles, found)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _projections(maps: dict[str, Found], data: Pairs) -> Iterator[tuple[str, Tensor]]:

@@ -5,6 +5,7 @@ With ``--generate``: draw images that are in no bank, and judge them; see GENERA
 """
 
 import argparse
+import itertools
 import os
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ from applications.files import write_text
 from applications.mnist import generation
 from applications.mnist.experiment import OBJECTIVES, Config, Fitted, Objective, by_name, fit_objective, measure
 from applications.mnist.figure import draw
-from applications.tables import Row, as_csv, report
+from applications.tables import Row, as_csv, means, report
 from probcl.datasets import Split
 
 NOTE = """\
@@ -35,31 +36,28 @@ def main() -> None:
     arguments = _parse()
     if arguments.generate:
         _generate(arguments)
-        return
-    if arguments.compare or arguments.loss or arguments.alignment:
+    elif arguments.compare or arguments.loss or arguments.alignment:
         _compare(arguments)
-        return
-    here = Path(__file__).parent
-    config = Config.read(here / f"{arguments.data}.toml", epochs=arguments.epochs, seeds=arguments.seeds)
-    output = arguments.output or Path("results") / f"mnist-{arguments.data}"
-    data = _load(arguments.data, arguments.data_dir)
-    started = time.perf_counter()
+    else:
+        _fit(arguments)
 
-    runs: list[dict[str, str | float]] = []
+
+def _fit(arguments: argparse.Namespace) -> None:
+    config, output = _config(arguments), _output(arguments)
+    data, began = _load(arguments.data, arguments.data_dir), time.perf_counter()
+    runs: list[Row] = []
     shown: list[Fitted] = []
-    for seed in config.seeds:
-        for objective in OBJECTIVES:
-            for fitted in fit_objective(objective, data, config, seed):
-                runs.append({"seed": str(seed), **measure(fitted, data, seed)})
-                if seed == config.seeds[0]:
-                    shown.append(fitted)
-
+    for seed, objective in itertools.product(config.seeds, OBJECTIVES):
+        fits = list(fit_objective(objective, data, config, seed))
+        runs += [{"seed": str(seed), **measure(fitted, data, seed)} for fitted in fits]
+        shown += fits if seed == config.seeds[0] else []
     note = NOTE.format(seeds=len(config.seeds), test=data.test.n_pairs)
-    report(f"Images and labels: {arguments.data}", _means(runs), output / "table", note)
+    rows = ({name: value for name, value in run.items() if name != "seed"} for run in runs)
+    report(f"Images and labels: {arguments.data}", means(rows, by=["objective", "re-gauge"]), output / "table", note)
     write_text(output / "table-seeds.csv", as_csv(runs))
     draw(shown, data, output / "figure.png")
     Console().print(
-        f"Wrote {output}/ (table.md, table.csv, table-seeds.csv, figure.png) in {time.perf_counter() - started:.0f} s"
+        f"Wrote {output}/ (table.md, table.csv, table-seeds.csv, figure.png) in {time.perf_counter() - began:.0f} s"
     )
 
 
@@ -68,10 +66,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         [name for name in LOSSES if name not in EXCLUDED + VARIANTS] if arguments.loss is None else [arguments.loss]
     )
     alignment = arguments.alignment or "inner"
-    path = Path(__file__).parent / f"{arguments.data}.toml"
-    config = Config.read(path, epochs=arguments.epochs, seeds=arguments.seeds)
-    output = arguments.output or Path("results") / f"mnist-{arguments.data}"
-    data, started = _load(arguments.data, arguments.data_dir), time.perf_counter()
+    config, output = _config(arguments), _output(arguments)
+    data, began = _load(arguments.data, arguments.data_dir), time.perf_counter()
     runs = {loss: _measured(by_name(loss, alignment), data, config) for loss in losses}
     diverged = [loss for loss, run in runs.items() if run is None]
     title, note = f"Images and labels: {arguments.data}, {alignment}", COMPARISON_NOTE.format(seed=config.seeds[0])
@@ -80,7 +76,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     if len(diverged) == len(runs):
         raise SystemExit(f"no fit stayed finite: {', '.join(diverged)}")
     report(title, [run for run in runs.values() if run is not None], output / f"comparison-{alignment}", note)
-    Console().print(f"Wrote {output}/comparison-{alignment}.md and .csv in {time.perf_counter() - started:.0f} s")
+    Console().print(f"Wrote {output}/comparison-{alignment}.md and .csv in {time.perf_counter() - began:.0f} s")
 
 
 def _measured(objective: Objective, data: Split, config: Config) -> Row | None:
@@ -98,7 +94,7 @@ def _measured(objective: Objective, data: Split, config: Config) -> Row | None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    here, started = Path(__file__).parent, time.perf_counter()
+    here, began = Path(__file__).parent, time.perf_counter()
     (seed,) = arguments.seeds or (0,)
     fits = Config.read(here / f"{arguments.data}.toml")
     if arguments.epochs is not None:
@@ -109,7 +105,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     generation.run(_load(arguments.data, arguments.data_dir), fits, config, output)
     Console().print(
         f"Wrote {output}/ (table.md, table.csv, halves.md, halves.csv, figure.png) in "
-        f"{time.perf_counter() - started:.0f} s"
+        f"{time.perf_counter() - began:.0f} s"
     )
 
 
@@ -141,6 +137,15 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
+def _config(arguments: argparse.Namespace) -> Config:
+    path = Path(__file__).with_name(f"{arguments.data}.toml")
+    return Config.read(path, epochs=arguments.epochs, seeds=arguments.seeds)
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    return arguments.output or Path("results") / f"mnist-{arguments.data}"
+
+
 def _load(name: str, directory: Path | None) -> Split:
     if name == "digits":
         return pcl.datasets.load_digits()
@@ -148,20 +153,6 @@ def _load(name: str, directory: Path | None) -> Split:
     if directory is None and local:
         directory = Path(local) / "mnist"
     return pcl.datasets.load_mnist(directory, download=directory is None)
-
-
-def _means(runs: list[dict[str, str | float]]) -> list[Row]:
-    groups: dict[tuple[str | float, str | float], list[dict[str, str | float]]] = {}
-    for run in runs:
-        groups.setdefault((run["objective"], run["re-gauge"]), []).append(run)
-    return [
-        {
-            name: value if isinstance(value, str) else sum(float(run[name]) for run in group) / len(group)
-            for name, value in group[0].items()
-            if name != "seed"
-        }
-        for group in groups.values()
-    ]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 import probcl as pcl
 from applications.family import ALIGNMENTS, make_loss
+from applications.seeding import seeded
 from probcl.datasets import Pairs, Split
 
 N_CLASSES = 10
@@ -80,8 +81,7 @@ class Fitted(NamedTuple):
 
 def fit_objective(objective: Objective, data: Split, config: Config, seed: int) -> Iterator[Fitted]:
     """Fit one objective and yield its model before and after the re-gauge."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         encoder = getattr(pcl.encoders, config.encoder)(N_CLASSES, **config.encoder_arguments)
     model = pcl.BimodalModel(encoder, pcl.encoders.Label(N_CLASSES), alignment=ALIGNMENTS[objective.alignment]())
     pcl.fit(

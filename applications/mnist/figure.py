@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import probcl as pcl
-from applications.files import replacing
+from applications.files import save_figure
 from applications.mnist.experiment import (
     FEW,
     LABELS,
@@ -37,9 +37,7 @@ def draw(models: Sequence[Fitted], data: Split, path: Path, seed: int = 0) -> No
     top, bottom = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[1.9, 1]))
     _draw_generations(top, [by_title[title] for title in IN_GENERATIONS], data, seed)
     _draw_doubtful(bottom, [by_title[title] for title in IN_DOUBTFUL], data)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path, dpi=130)
 
 
 def _draw_generations(figure: Figure, models: Sequence[Fitted], data: Split, seed: int) -> None:

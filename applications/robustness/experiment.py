@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import probcl as pcl
+from applications.seeding import seeded
 from probcl.datasets import Pairs, Split
 
 
@@ -84,8 +85,7 @@ def shuffled(pairs: Pairs, noise: float, seed: int) -> Pairs:
 
 def fit_setting(setting: Setting, train: Pairs, config: Config) -> pcl.BimodalModel:
     """Fit two towers to pairs of which some were shuffled."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(setting.seed)
+    with seeded(setting.seed):
         of_u, of_v = (pcl.encoders.MLP(x[0].numel(), config.width, config.hidden) for x in train)
     model = pcl.BimodalModel(of_u, of_v, alignment=pcl.Cosine(), temperature=setting.temperature)
     pcl.fit(

@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.robustness.experiment import Config
 from applications.robustness.measures import Conditionals, Outcome, best, mean
 from probcl.plotting import PALETTE
@@ -28,9 +28,7 @@ def draw(outcomes: Sequence[Outcome], config: Config, path: Path) -> None:
         _draw_coverage(ax, outcomes, noise)
     axes[1].set_ylabel("regions that hold the true partner")
     axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path, dpi=130)
 
 
 def _draw_recall(ax: Axes, outcomes: Sequence[Outcome], config: Config) -> None:
@@ -51,7 +49,7 @@ def _draw_recall(ax: Axes, outcomes: Sequence[Outcome], config: Config) -> None:
             "o-",
             color=colour,
             markersize=4,
-            label=loss if loss == "RINCE" else "InfoNCE, best τ",
+            label=LABELS[loss],
         )
     ax.set(xlabel="pairs shuffled", ylabel="R@1 on clean held-out pairs", ylim=(0, 1.03))
     ax.xaxis.set_major_formatter(PercentFormatter(1))

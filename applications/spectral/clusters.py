@@ -50,15 +50,10 @@ def cluster(name: str, graph: Labelled, spaces: Sequence[Space], descent: Descen
         )
 
 
-def is_bipartite(graph: Labelled) -> bool:
-    """Whether rows and columns of the adjacency are different nodes."""
-    return len(graph.labels) != len(graph.adjacency)
-
-
 def reference_partition(graph: Labelled, classes: int, seed: int) -> Int[np.ndarray, " nodes"]:
     """Return the clusters that scikit-learn finds."""
     adjacency = graph.adjacency.numpy()
-    if is_bipartite(graph):
+    if graph.is_bipartite:
         found = SpectralCoclustering(classes, random_state=seed).fit(adjacency)
         return np.concatenate([found.row_labels_, found.column_labels_])
     return SpectralClustering(classes, affinity="precomputed", random_state=seed).fit_predict(adjacency)
@@ -66,7 +61,7 @@ def reference_partition(graph: Labelled, classes: int, seed: int) -> Int[np.ndar
 
 def eigenvectors(graph: Labelled, count: int) -> Float[Tensor, "nodes count"]:
     """Return the eigenvectors of L next to the constant one, whose eigenvalues are the smallest."""
-    pi = bipartite(graph.adjacency) if is_bipartite(graph) else distributions(graph.adjacency)
+    pi = bipartite(graph.adjacency) if graph.is_bipartite else distributions(graph.adjacency)
     return torch.linalg.eigh(laplacian(pi.double())).eigenvectors[:, 1 : count + 1]
 
 

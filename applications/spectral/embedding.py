@@ -56,11 +56,10 @@ def embed(graph: Labelled, space: Space, descent: Descent, seed: int) -> Float[T
 def loss_of(graph: Labelled, space: Space) -> Loss:
     """Return InfoNCE as a function of all vectors: of one modality if every node has a row, else of two."""
     adjacency, (alignment, temperature) = graph.adjacency, kernel(space.kernel, space.tau)
-    n = len(adjacency)
-    if len(graph.labels) == n:
+    if not graph.is_bipartite:
         edges = edges_of(distributions(adjacency))
         return lambda z: graph_info_nce(z, edges, alignment, temperature)
-    edges = bipartite_edges(adjacency)
+    edges, n = bipartite_edges(adjacency), len(adjacency)
     return lambda z: graph_clip(z[:n], z[n:], edges, alignment, temperature)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.spectral.clusters import Clustered, eigenvectors
 from applications.spectral.graphs import Labelled
 from applications.spectral.kernels import KERNELS
@@ -47,9 +47,7 @@ def draw(graphs: dict[str, Labelled], clustered: Sequence[Clustered], runs: Sequ
     for ax in axes.flat:
         ax.title.set_fontsize(10)
         ax.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _find(clustered: Sequence[Clustered], graph: str, method: str) -> Clustered:

@@ -22,6 +22,11 @@ class Labelled(NamedTuple):
     adjacency: Float[Tensor, "n m"]
     labels: Int[Tensor, " nodes"]
 
+    @property
+    def is_bipartite(self) -> bool:
+        """Whether rows and columns of the adjacency are different nodes."""
+        return len(self.labels) != len(self.adjacency)
+
 
 def edges_of(similarity: Float[Tensor, "n m"]) -> Edges:
     """Return the entries of a similarity that are not zero."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 import probcl as pcl
+from applications.seeding import seeded
 from probcl.datasets import Pairs
 
 
@@ -43,8 +44,7 @@ def train(
 ) -> pcl.encoders.MLP:
     """Return an encoder trained on two views of each image of a batch."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         encoder = pcl.encoders.MLP(images[0].numel(), config.dim, config.hidden)
     loss = pcl.ConditionalLoss()
     optimizer = torch.optim.Adam(encoder.parameters(), lr=config.lr)

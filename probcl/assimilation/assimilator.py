@@ -32,7 +32,7 @@ from probcl.assimilation.tokens import Tokenizer
 from probcl.assimilation.tracks import fix_times, require_tracks
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
-from probcl.serialization import require_path
+from probcl.files import require_path
 
 _HELD_OUT_PAIRS = 1000
 _PARTS = ("trained_on", "held_out")

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, Shaped
 from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
 from probcl.assimilation.output_attributes import AXES, FIELD_ENCODING, OTHERS, field_attributes, global_attributes
 from probcl.checks import describe
-from probcl.serialization import replacing, require_path
+from probcl.files import replacing, require_path
 from probcl.zarr_folders import seal
 
 _MAP = ("latitude", "longitude")

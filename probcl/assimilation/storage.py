@@ -17,9 +17,10 @@ from probcl.assimilation.grid import Grid
 from probcl.assimilation.pairs import Campaign
 from probcl.assimilation.routes import ROUTES, Route
 from probcl.errors import CheckpointError
+from probcl.files import remove
 from probcl.locks import sole_writer
 from probcl.model import BimodalModel
-from probcl.serialization import read_archive, remove, write_archive
+from probcl.serialization import read_archive, write_archive
 
 if TYPE_CHECKING:
     from probcl.assimilation.assimilator import Assimilator

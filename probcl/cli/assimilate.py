@@ -13,7 +13,7 @@ from rich.table import Table
 from probcl.cli.errors import Interruption, Misuse
 from probcl.cli.outputs import require_suffix
 from probcl.cli.screen import Screen, current
-from probcl.serialization import replacing, require_writable
+from probcl.files import replacing, require_writable
 
 if TYPE_CHECKING:
     from probcl.assimilation import Assimilator

@@ -18,7 +18,7 @@ from probcl.cli.outputs import require_suffix
 from probcl.cli.screen import current
 from probcl.cli.use import FILE, ModelPath
 from probcl.datasets import Pairs
-from probcl.serialization import write_atomically
+from probcl.files import write_atomically
 
 # Fewer say nothing, and more take long and say the same.
 _FEWEST, _MOST = 20, 5000

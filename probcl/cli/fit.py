@@ -21,10 +21,10 @@ from probcl.cli.schema import Part
 from probcl.cli.screen import Screen, current
 from probcl.cli.sources import Data
 from probcl.datasets import Pairs
+from probcl.files import require_writable
 from probcl.locks import sole_writer
 from probcl.model import WEIGHTS_FILE
 from probcl.named import ENCODERS
-from probcl.serialization import require_writable
 from probcl.training import Callback, FitState, History
 
 

@@ -15,11 +15,11 @@ from probcl.cli.config import FitConfig, config_from, written
 from probcl.cli.errors import ConfigError
 from probcl.conditional import Conditional
 from probcl.errors import CheckpointError
+from probcl.files import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.gauge import Side
 from probcl.model import CONFIG_FILE, WEIGHTS_FILE, BimodalModel
 from probcl.priors import EmpiricalPrior, Prior
 from probcl.samplers import Sampler
-from probcl.serialization import remove, remove_stale_temporaries, temporary_beside, write_atomically
 from probcl.training import History
 
 CONFIG, HISTORY, CHECKPOINT = "fit.yaml", "history.json", "checkpoint.safetensors"

@@ -12,7 +12,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from probcl.cli.errors import Misuse
-from probcl.serialization import require_writable, write_atomically
+from probcl.files import require_writable, write_atomically
 
 
 def require_suffix(path: Path | None, *suffixes: str) -> None:

@@ -89,13 +89,13 @@ class Conditional(nn.Module, ConditionalDistribution):
         self.model, self.prior, self.target, self.sampler = model, as_prior(prior), target, _as_sampler(sampler)
         self.prefers_closed_form = sampler is None or sampler == "auto"
         if not isinstance(self.prior, EmpiricalPrior):
-            self._require_fitting(self.prior)
+            self._try_out(self.prior)
         elif self.prefers_closed_form:
             self.register_buffer("bank", self.embed(self.prior.values), persistent=False)
         else:
             raise ValueError(f"sampler must be None for a data bank, which is drawn from exactly, got {self.sampler!r}")
 
-    def _require_fitting(self, prior: Prior) -> None:
+    def _try_out(self, prior: Prior) -> None:
         """Find out now whether the encoder takes the prior's values, and not at the first draw."""
         with seeded(0):
             values = prior.sample((2,))

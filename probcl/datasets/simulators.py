@@ -62,7 +62,7 @@ class Simulator(ABC):
             If `n` is not a positive integer, or `seed` not an integer from 0 on.
         """
         require_count("n", n)
-        generator = _seeded(seed)
+        generator = _generator(seed)
         theta = self.half_width * (2 * torch.rand(n, 2, generator=generator, dtype=torch.float64) - 1)
         return Pairs(theta.float(), self._simulate(theta, generator).float())
 
@@ -79,7 +79,7 @@ class Simulator(ABC):
         require_count("n", n)
         if x.shape[-1:] != (2,):
             raise ValueError(f"x must have shape (..., 2), got {describe(x)}")
-        generator = _seeded(seed)
+        generator = _generator(seed)
         draws = [self._posterior_of(one, n, generator) for one in x.double().reshape(-1, 2)]
         return torch.stack(draws, 1).reshape(n, *x.shape).to(x.dtype)
 
@@ -189,5 +189,5 @@ class GaussianMixture(Simulator):
         return self._simulate(x.expand(n, 2), generator)
 
 
-def _seeded(seed: int) -> torch.Generator:
+def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(require_count("seed", seed, minimum=0))

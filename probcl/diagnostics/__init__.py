@@ -10,17 +10,12 @@ from probcl.diagnostics.classification import accuracy, expected_calibration_err
 from probcl.diagnostics.credible_regions import Coverage, coverage, hpd_coverage
 from probcl.diagnostics.f_gaussian import fit_f_gaussian
 from probcl.diagnostics.f_information import FMutualInformation, f_mutual_information, f_mutual_information_of_scores
+from probcl.diagnostics.information import MutualInformation, mutual_information
 from probcl.diagnostics.local import LocalCoverage, local_coverage
 from probcl.diagnostics.potentials import LinearPotentials
 from probcl.diagnostics.proper_scores import Score, crps, energy_score
 from probcl.diagnostics.random_points import TARP, tarp
-from probcl.diagnostics.ratio import (
-    MutualInformation,
-    NormalizerCheck,
-    mutual_information,
-    normalizer_check,
-    normalizer_check_of_scores,
-)
+from probcl.diagnostics.ratio import NormalizerCheck, normalizer_check, normalizer_check_of_scores
 from probcl.diagnostics.retrieval import Recall, recall, recall_at_k
 from probcl.diagnostics.temperature import Recalibration, recalibrate
 from probcl.diagnostics.two_sample import C2ST, c2st

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from probcl.checks import describe, require_count, require_tensor
+from probcl.checks import describe, require_count, require_integers, require_tensor
 
 # Rows of float32 probabilities over thousands of classes sum to one to about this.
 _NORMALISED_TO = 1e-3
@@ -107,10 +107,8 @@ def expected_calibration_error(probs: Float[Tensor, "B K"], labels: Int[Tensor, 
 def _check(probs: Tensor, labels: Tensor, name: str) -> tuple[Float[Tensor, "B K"], Int[Tensor, " B"]]:
     if require_tensor(name, probs).ndim != 2 or probs.numel() == 0 or probs.isnan().any():
         raise ValueError(f"{name} must be a non-empty (B, K) matrix without NaN, got {describe(probs)}")
-    if require_tensor("labels", labels).is_floating_point() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be integers, got {describe(labels)}")
     batch, classes = probs.shape
-    if labels.shape != (batch,):
+    if require_integers("labels", labels).shape != (batch,):
         raise ValueError(f"labels must have shape ({batch},), one for each row of {name}, got {describe(labels)}")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must lie in 0 … {classes - 1}, got {int(labels.min())} to {int(labels.max())}")

@@ -12,7 +12,7 @@ from scipy.stats import beta
 from torch import Tensor
 from torch.distributions import Distribution
 
-from probcl.checks import describe, require_count, require_tensor
+from probcl.checks import describe, require_count, require_fraction, require_logarithms, require_tensor
 from probcl.diagnostics.calibration import DEFAULT_SAMPLES
 from probcl.diagnostics.draws import (
     Posterior,
@@ -137,10 +137,8 @@ def hpd_coverage(
     >>> hpd_coverage(law.log_prob(draws), law.log_prob(truth), seed=0).at(0.5).round(decimals=1)
     tensor([0.5000], dtype=torch.float64)
     """
-    samples, truth = (
-        _log_densities("log_prob_samples", log_prob_samples),
-        _log_densities("log_prob_truth", log_prob_truth),
-    )
+    samples = _log_densities("log_prob_samples", log_prob_samples)
+    truth = _log_densities("log_prob_truth", log_prob_truth)
     if truth.ndim != 1 or samples.ndim != 2 or samples.shape[1:] != truth.shape:
         raise ValueError(f"log_prob_samples must be (S, B) beside (B,), got {describe(samples)} and {describe(truth)}")
     with seeded(seed):
@@ -223,9 +221,7 @@ def clopper_pearson(
     successes: np.ndarray, trials: int | np.ndarray, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact confidence limits of probabilities, from counts (Clopper & Pearson 1934)."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
-    tail = (1 - confidence) / 2
+    tail = (1 - require_fraction("confidence", confidence)) / 2
     # The limits at counts of zero and of all, where the beta distribution degenerates and SciPy returns NaN.
     low = np.nan_to_num(beta.ppf(tail, successes, trials - successes + 1), nan=0.0)
     high = np.nan_to_num(beta.ppf(1 - tail, successes + 1, trials - successes), nan=1.0)
@@ -238,7 +234,4 @@ def curve_levels() -> Float[Tensor, " L"]:
 
 
 def _log_densities(name: str, values: Tensor) -> Float[Tensor, "*shape"]:
-    values = require_tensor(name, values).detach().to("cpu", torch.float64)
-    if (values.isnan() | (values == torch.inf)).any():
-        raise ValueError(f"{name} must be finite or −inf, got NaN or +inf")
-    return values
+    return require_logarithms(name, require_tensor(name, values).detach().to("cpu", torch.float64))

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from probcl.checks import require_count, require_embeddings
-from probcl.diagnostics.held_out import EmbeddedPairs, in_batches
+from probcl.diagnostics.held_out import EmbeddedPairs, in_batches, require_matched
 from probcl.distance import FGaussian
 from probcl.divergences import KL, Divergence, as_divergence
 from probcl.errors import ProbclWarning
@@ -75,8 +75,7 @@ def fit_f_gaussian(
     """
     divergence = as_divergence(divergence)
     u, v = require_embeddings("u", u), require_embeddings("v", v)
-    if len(u) != len(v) or len(u) < 2:
-        raise ValueError(f"u and v must be pairs, at least two of them, got {len(u)} u and {len(v)} v")
+    require_matched(u, v)
     batches = in_batches(u.detach().double(), v.detach().double(), require_count("batch_size", batch_size, 2))
     _require_maximum(batches)
     found, _ = _maximise(batches, KL(), _START)

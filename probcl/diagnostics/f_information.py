@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probcl.checks import describe, require_embeddings
 from probcl.diagnostics.f_gaussian import fit_f_gaussian
-from probcl.diagnostics.held_out import embed_pairs, in_batches
+from probcl.diagnostics.held_out import embed_pairs, in_batches, require_matched
 from probcl.diagnostics.intervals import MeanOfTerms
 from probcl.divergences import Divergence, as_divergence
 from probcl.errors import ProbclWarning
@@ -200,8 +200,7 @@ def _require_critic(critic: object) -> BimodalModel:
 
 def _cross_fitted(u: Tensor, v: Tensor, divergence: Divergence | str, batch_size: int) -> list[Scores]:
     u, v = (require_embeddings(name, z).detach().double() for name, z in (("u", u), ("v", v)))
-    if len(u) != len(v) or len(u) < 4:
-        raise ValueError(f"u and v must be pairs, at least four of them, got {len(u)} u and {len(v)} v")
+    require_matched(u, v, minimum=4)
     halves = list(zip((u[::2], u[1::2]), (v[::2], v[1::2]), strict=True))
     kernels = [fit_f_gaussian(*half, divergence) for half in reversed(halves)]
     return [

@@ -1,7 +1,5 @@
 """Held-out pairs as the diagnostics of a model see them: embedded, in batches, under the model's own loss."""
 
-import math
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -9,6 +7,7 @@ from torch import Tensor
 from probcl.checks import require_count
 from probcl.losses import ConditionalLoss, Identifies
 from probcl.model import BimodalModel
+from probcl.training.data import batch_count
 
 EmbeddedPairs = list[tuple[Tensor, Tensor]]
 """Batches of embeddings (n, d) and (n, d), in float64, without gradients."""
@@ -18,14 +17,19 @@ def embed_pairs(
     model: BimodalModel, u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"], minimum: int = 2
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
     """Embed pairs in float64; raise `ValueError` if there are fewer than `minimum`, or they are not pairs."""
+    require_matched(u, v, minimum)
+    return model.embed_u(u).double(), model.embed_v(v).double()
+
+
+def require_matched(u: Shaped[Tensor, "n *u_event"], v: Shaped[Tensor, "m *v_event"], minimum: int = 2) -> None:
+    """Raise `ValueError` if there are not as many u as v, or fewer than `minimum`."""
     if len(u) != len(v) or len(u) < minimum:
         raise ValueError(f"u and v must be pairs, at least {minimum} of them, got {len(u)} u and {len(v)} v")
-    return model.embed_u(u).double(), model.embed_v(v).double()
 
 
 def in_batches(z_u: Float[Tensor, "n d"], z_v: Float[Tensor, "n d"], batch_size: int) -> EmbeddedPairs:
     """Cut pairs into batches of nearly equal size, at most `batch_size` but never a single pair."""
-    count = max(1, min(math.ceil(len(z_u) / require_count("batch_size", batch_size, 2)), len(z_u) // 2))
+    count = batch_count(len(z_u), require_count("batch_size", batch_size, 2))
     return list(zip(z_u.tensor_split(count), z_v.tensor_split(count), strict=True))
 
 

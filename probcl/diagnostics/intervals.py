@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 from torch import Tensor
 
+from probcl.checks import require_fraction
 from probcl.diagnostics.figures import axes_or_new, draw_histogram
 from probcl.plotting import PALETTE
 
@@ -49,7 +50,5 @@ def normal_interval(value: float, standard_error: float, confidence: float) -> t
     ValueError
         If the confidence does not lie between 0 and 1.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
-    half_width = float(norm.ppf((1 + confidence) / 2)) * standard_error
+    half_width = float(norm.ppf((1 + require_fraction("confidence", confidence)) / 2)) * standard_error
     return value - half_width, value + half_width

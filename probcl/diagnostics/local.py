@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from scipy.stats import chi2
 from torch import Tensor
 
-from probcl.checks import describe, require_count
+from probcl.checks import describe, require_count, require_fraction
 from probcl.diagnostics.credible_regions import Coverage, clopper_pearson
 from probcl.diagnostics.draws import as_real
 from probcl.diagnostics.figures import axes_or_new
@@ -122,8 +122,7 @@ def local_coverage(
     values, w = _one_component(calibration, component), as_real("covariate", covariate).contiguous()
     if w.shape != values.shape:
         raise ValueError(f"covariate must have shape ({len(values)},), one number for each pair, got {describe(w)}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level!r}")
+    require_fraction("level", level)
     if bins is None:
         rarer = round(len(values) * min(level, 1 - level))
         bins = min(_MAX_BINS, max(1, rarer // _EXPECTED_A_CELL))
@@ -160,5 +159,5 @@ def _one_component(calibration: Coverage | Tensor, component: int | None) -> Flo
         return require_unit_interval("calibration", values)
     components = calibration.values.shape[1]
     if component is None and components > 1:
-        raise ValueError(f"component must be chosen, from 0 to {components - 1}")
+        raise ValueError(f"component must be chosen, from 0 to {components - 1}, got None")
     return calibration.values[:, component or 0]

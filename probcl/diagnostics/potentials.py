@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probcl.alignment import Alignment, Factors, Potentials, require_alignment
+from probcl.alignment import Alignment, Factors, OnBase, Potentials, require_alignment, sum_present
 from probcl.checks import require_count
 from probcl.serialization import register
 
 
 @register
-class LinearPotentials(Alignment):
+class LinearPotentials(OnBase):
     """A base alignment plus a linear function of each embedding: base(x, y) + ⟨w_u, x⟩ + ⟨w_v, y⟩.
 
     What is added changes how probable an item is whatever it is matched with, as a shift of its prior does. A constant
@@ -41,17 +41,9 @@ class LinearPotentials(Alignment):
     def factorize(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Factors:
         return self.base.factorize(x, y)
 
-    def link(self, product: Float[Tensor, "*products"]) -> Float[Tensor, "*shape"]:
-        return self.base.link(product)
-
-    @property
-    def is_linear(self) -> bool:
-        return self.base.is_linear
-
     def potentials(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Potentials:
         row, column = self.base.potentials(x, y)
-        of_x, of_y = x @ self.weight_u.to(x), y @ self.weight_v.to(y)
-        return Potentials(of_x if row is None else row + of_x, of_y if column is None else column + of_y)
+        return Potentials(sum_present(row, x @ self.weight_u.to(x)), sum_present(column, y @ self.weight_v.to(y)))
 
     def matched(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return self.base.matched(x, y) + x @ self.weight_u.to(x) + y @ self.weight_v.to(y)

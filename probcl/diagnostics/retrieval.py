@@ -107,7 +107,10 @@ def recall(
     if not isinstance(library, Library):
         raise TypeError(f"library must be a probcl.retrieval.Library, got {describe(library)}")
     if (query_labels is None) != (item_labels is None):
-        raise ValueError("give both query_labels and item_labels, or neither for queries matched with items")
+        given = "query_labels" if item_labels is None else "item_labels"
+        raise ValueError(
+            f"query_labels and item_labels must both be given, or neither for queries matched with items, got {given}"
+        )
     if query_labels is None and len(queries) != len(library):
         raise ValueError(
             f"without labels query i is matched with item i, got {len(queries)} queries and {len(library)} items"

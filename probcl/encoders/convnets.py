@@ -65,10 +65,7 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = (
-            _norm(in_channels),
-            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1),
-        )
+        self.norm1, self.conv1 = _norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
         self.norm2, self.conv2 = _norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride)

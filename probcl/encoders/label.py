@@ -5,7 +5,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from probcl.checks import describe, require_count
+from probcl.checks import describe, require_count, require_integers
 from probcl.serialization import register
 
 
@@ -51,9 +51,7 @@ class Label(nn.Module):
 
     def forward(self, labels: Integer[Tensor, " batch"]) -> Float[Tensor, "batch out"]:
         """Return embeddings of shape (batch, out_features)."""
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise TypeError(f"labels must be integers, got {describe(labels)}")
-        if labels.ndim != 1:
+        if require_integers("labels", labels).ndim != 1:
             raise ValueError(f"labels must have shape (batch,), got {describe(labels)}")
         if labels.numel() and (labels.min() < 0 or labels.max() >= self.n_classes):
             found = f"values from {int(labels.min())} to {int(labels.max())}"

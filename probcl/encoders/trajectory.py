@@ -96,9 +96,10 @@ class TrajectoryTransformer(nn.Module):
                 f"{describe(v)}"
             )
         features, presence = v[..., :-1].flatten(0, 1), v[..., -1].flatten(0, 1)
-        if not ((presence == 0) | (presence == 1)).all():
-            raise ValueError("the last feature of v, presence, must be 0 or 1: 1 where there is a sample")
         present = presence == 1
+        if not (present | (presence == 0)).all():
+            found = f"values from {float(presence.min()):g} to {float(presence.max()):g}"
+            raise ValueError(f"the last feature of v, presence, must be 0 or 1, got {found}")
         tokens = self.lift(features.masked_fill(~present[:, :, None], 0))
         tokens = _through(self.blocks, tokens, present)
         pooled = _mean(tokens, present) if self.pool == "mean" else _last(tokens, present)

@@ -84,8 +84,9 @@ class MLP(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
         widths = [in_features, *hidden, out_features]
-        for width in widths:
-            require_count("every width of an MLP", width)
+        names = ["in_features", *(f"hidden[{number}]" for number in range(len(hidden))), "out_features"]
+        for name, width in zip(names, widths, strict=True):
+            require_count(name, width)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(widths[:-1]):
             layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]

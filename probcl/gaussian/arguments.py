@@ -1,11 +1,9 @@
 """Checks shared by the oracle's functions, with messages that name the argument."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from probcl.checks import describe, require_finite, require_tensor
+from probcl.checks import describe, require_finite, require_floating
 
 
 def float64_array(name: str, value: Tensor, ndim: int = 2) -> Tensor:
@@ -18,9 +16,7 @@ def float64_array(name: str, value: Tensor, ndim: int = 2) -> Tensor:
     ValueError
         If it has another number of dimensions, or NaN or infinite entries.
     """
-    if not require_tensor(name, value).is_floating_point():
-        raise TypeError(f"{name} must be of a floating-point type, got {describe(value)}")
-    if value.ndim != ndim:
+    if require_floating(name, value).ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got {describe(value)}")
     return require_finite(name, value).to(torch.float64)
 
@@ -31,12 +27,3 @@ def float64_matrix(name: str, value: Tensor, shape: tuple[int, int]) -> Tensor:
     if tuple(matrix.shape) != shape:
         raise ValueError(f"{name} must have shape {shape} to go with C and n_u, got {describe(value)}")
     return matrix
-
-
-def check_weights(lambda_u: float, lambda_v: float) -> None:
-    """Raise `ValueError` unless both weights are finite, none negative and one positive."""
-    for name, weight in (("lambda_u", lambda_u), ("lambda_v", lambda_v)):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{name} must be finite and not negative, got {weight}")
-    if lambda_u == lambda_v == 0:
-        raise ValueError("lambda_u and lambda_v must not both be zero")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probcl.gaussian.arguments import check_weights
+from probcl.checks import require_weights
 from probcl.gaussian.canonical import mutual_information
 from probcl.gaussian.law import learned_law
 
@@ -60,7 +60,7 @@ def conditional_loss(
     >>> gaussian.conditional_loss(C, n_u=1, A=A)  # 0.6 · 0.6 − ½ 0.6², negated
     tensor(-0.1800, dtype=torch.float64)
     """
-    check_weights(lambda_u, lambda_v)
+    require_weights(lambda_u, lambda_v)
     law = learned_law(C, n_u, A, B, C_)
     A_, R = law.whitened_A, law.whitening.R
     loss = A_.new_zeros(())

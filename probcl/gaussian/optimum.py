@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probcl.checks import require_count
-from probcl.gaussian.arguments import check_weights
+from probcl.checks import require_count, require_weights
 from probcl.gaussian.canonical import CanonicalPairs, canonical_correlations, pair_information
 from probcl.gaussian.law import TiltedGaussian, learned_law
 from probcl.gaussian.pairs import row
@@ -154,8 +153,7 @@ def _resolve(alignment: str, loss: str, lambda_u: float | None, lambda_v: float 
         if lambda_u is not None or lambda_v is not None:
             raise ValueError(f"lambda_u and lambda_v go with loss='conditional' only, got loss={loss!r}")
         return loss, 1.0
-    weights = (1.0 if lambda_u is None else lambda_u, 1.0 if lambda_v is None else lambda_v)
-    check_weights(*weights)
+    weights = require_weights(1.0 if lambda_u is None else lambda_u, 1.0 if lambda_v is None else lambda_v)
     weight = 0.5 * sum(weights)
     if alignment != "l2" or weights[0] == weights[1]:
         return loss, weight

@@ -204,7 +204,7 @@ class Autoencoder(nn.Module):
     def _check(self, images: Tensor, context: Tensor | None) -> None:
         require_images("images", images)
         if images.shape[1:] != self.image_shape or len(images) == 0:
-            raise ValueError(f"images must have shape (n, {str(self.image_shape)[1:]}, got {describe(images)}")
+            raise ValueError(f"images must be one or more of shape {self.image_shape}, got {describe(images)}")
         require_finite("images", images)
         if self.likelihood == "binomial" and (images.min() < 0 or images.max() > 1):
             found = f"values from {float(images.min()):g} to {float(images.max()):g}"

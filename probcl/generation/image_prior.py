@@ -12,20 +12,13 @@ from torch import Tensor
 from probcl import __version__
 from probcl.checks import describe, require_count
 from probcl.errors import CheckpointError
+from probcl.files import require_path, write_atomically
 from probcl.frozen import evaluating
 from probcl.generation.autoencoder import Autoencoder, Likelihood, require_images
 from probcl.generation.latent import fit_mixture, mixture, parameters
 from probcl.priors import DecoderPrior
 from probcl.randomness import seeded
-from probcl.serialization import (
-    from_config,
-    load_weights,
-    read_archive,
-    require_path,
-    to_config,
-    write_archive,
-    write_atomically,
-)
+from probcl.serialization import from_config, load_weights, read_archive, to_config, under, write_archive
 
 KIND = "probcl image prior"
 WEIGHTS_FILE, CONFIG_FILE = "prior.safetensors", "config.json"
@@ -101,12 +94,12 @@ class ImagePrior(DecoderPrior):
             autoencoder = from_config(record["autoencoder"], "autoencoder")
             if not isinstance(autoencoder, Autoencoder):
                 raise TypeError(f"autoencoder must be an Autoencoder, got {type(autoencoder).__name__}")
-            latent = mixture(**_under("latent.", tensors))
+            latent = mixture(**under("latent", tensors))
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} does not describe a prior this probcl can build: {error!r}") from error
-        load_weights(autoencoder, _under("autoencoder.", tensors), path)
+        load_weights(autoencoder, under("autoencoder", tensors), path)
         return cls(autoencoder, latent)
 
     def __repr__(self) -> str:
@@ -178,7 +171,7 @@ def fit_image_prior(
         raise ValueError(f"images must have shape (n, channels, height, width), got {describe(images)}")
     of = images if latent_images is None else require_images("latent_images", latent_images)
     if of.shape[1:] != images.shape[1:]:
-        raise ValueError(f"latent_images must have shape (m, {str(tuple(images.shape[1:]))[1:]}, got {describe(of)}")
+        raise ValueError(f"latent_images must be of shape {tuple(images.shape[1:])}, got {describe(of)}")
     n_codes = len(of) * require_count("codes_per_image", codes_per_image)
     if require_count("components", components) > n_codes:
         raise ValueError(f"components must be no more than the {n_codes} codes, got {components}")
@@ -210,7 +203,3 @@ def draw_codes(
     """
     with seeded(seed), evaluating(autoencoder):
         return autoencoder.posterior(images, context).sample((count,)).flatten(0, 1)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

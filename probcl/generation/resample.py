@@ -84,7 +84,7 @@ def resample(
         raise TypeError(f"conditional must be an EmpiricalConditional, got {type(conditional).__name__}")
     require_count("num_samples", num_samples)
     if seed is not None and generator is not None:
-        raise ValueError("give seed or generator, not both")
+        raise ValueError(f"seed and generator must not both be given, got seed={seed} and a generator")
     if seed is not None:
         generator = torch.Generator(conditional.given.device).manual_seed(seed)
     indices = conditional.sample_index((num_samples,), generator=generator)

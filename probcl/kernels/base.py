@@ -13,15 +13,18 @@ Elementwise = Callable[[Tensor], Tensor]
 Slope = Callable[[Tensor], Tensor | None]
 Dim = Literal[0, 1]
 
+# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
+FLOOR = -1e30
+
 
 @dataclass(frozen=True)
 class ScoreTerms:
     """The score matrix as a formula, s_ij = link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) / τ + bias_ui + bias_vj.
 
     Absent terms are None, and so is a link that is the identity. `slope` is the link's derivative, or returns None if
-    it is to be found by autograd. `widths` are those of several products, as in
-    `probcl.alignment.Factors`. `parameters` are what the link depends on and is to be
-    differentiated in. `diagonal` is s_ii, computed from the matched rows themselves, or None if there are none.
+    it is to be found by autograd. `widths` are those of several products, as in `probcl.alignment.Factors`, and
+    `parameters` what the link depends on and is to be differentiated in. `diagonal` is s_ii, computed from the matched
+    rows themselves, or None if there are none.
 
     `precision` is the embeddings' type, from which half precision has been widened.
 

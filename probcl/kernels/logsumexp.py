@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probcl.kernels.base import FLOOR
 from probcl.kernels.first_order import first_order
 from probcl.kernels.gradients import Gradients, collect, of_rows
 from probcl.kernels.tiles import Form, Tiles, read
 from probcl.kernels.workers import run_blocks
 
-# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
-_FLOOR = -1e30
 # How far a sum's largest term, in nats, stays above what makes its smallest terms that count underflow.
 _MARGIN = 10.0
 # A running maximum is raised by this much more than it need be, in nats, so that it is seldom raised.
@@ -84,7 +83,7 @@ class TotalLogSumExp(torch.autograd.Function):
         def reduce(block: range) -> tuple[float, float, Gradients]:
             tiles = Tiles(form, arguments, grid)
             gradients = Gradients(tiles, needs, shared, grid.rows_of(block))
-            shift, total = _FLOOR, 0.0
+            shift, total = FLOOR, 0.0
             for where, across in grid.tiles(block):
                 scores = tiles.scores(where, across, diagonal)
                 top = float(scores.amax())
@@ -132,7 +131,7 @@ def _side(value: Float[Tensor, " k"], gradient: Float[Tensor, " k"] | None) -> _
 
 def _of_tile(tiles: Tiles, scores: Float[Tensor, "r c"]) -> tuple[Float[Tensor, " r"], Float[Tensor, " c"]]:
     """Log-sum-exp of the rows and the columns of a tile, which is overwritten."""
-    row_top, column_top = scores.amax(1).clamp_(min=_FLOOR), scores.amax(0).clamp_(min=_FLOOR)
+    row_top, column_top = scores.amax(1).clamp_(min=FLOOR), scores.amax(0).clamp_(min=FLOOR)
     if _close(row_top, column_top, scores.dtype):
         top = float(row_top.amax())
         exponential = scores.sub_(top).exp_()

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probcl.alignment import at_most, summed
+from probcl.kernels.base import FLOOR
 from probcl.kernels.tiles import Arguments, Form, Grid, Tiles, rows_at
 from probcl.kernels.workers import run_blocks
 
@@ -26,8 +27,6 @@ BLOCK = 512
 # Rows whose tables of log-sum-exps are held at a time, and draws whose rows' scores in a block are.
 _ROWS_AT_A_TIME = 1024
 _DRAWS_AT_A_TIME = 256
-# What a maximum is taken for where there is nothing but −∞, whose difference to itself is no number.
-_FLOOR = -1e30
 
 
 class _Best(NamedTuple):
@@ -161,7 +160,7 @@ def logsumexp_of_blocks(form: Form, arguments: Arguments, width: int) -> Float[T
         tiles = Tiles(form, arguments, grid)
         for where, across in grid.tiles(block):
             scores = tiles.scores(where, across)
-            top = scores.amax(1).clamp_(min=_FLOOR)
+            top = scores.amax(1).clamp_(min=FLOOR)
             total = scores.sub_(top[:, None]).exp_().sum(1)
             table[where, across.start // BLOCK] = total.double().log_().add_(top)
 

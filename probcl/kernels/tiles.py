@@ -20,8 +20,7 @@ class Arguments(NamedTuple):
     """The tensors that scores are a function of: link(min(⟨x_i, y_j⟩ + row_i + column_j, ceiling)) · scale + biases.
 
     `scale` is None if the temperature has been taken into the others. `excluded` is a column for each row whose entry
-    does not count, −1 for none. A reduction over the other axis is the same
-    reduction of the `transposed` arguments.
+    does not count, −1 for none. A reduction over the other axis is the same reduction of the `transposed` arguments.
     """
 
     x: Float[Tensor, "n k"]
@@ -58,15 +57,11 @@ class Form:
 def arrange(terms: ScoreTerms) -> tuple[Form, Arguments]:
     """Write the scores as few operations for each entry, differentiably: whatever can be is taken into the factors."""
     x, y, row, column, ceiling = terms.x.contiguous(), terms.y.contiguous(), terms.row, terms.column, terms.ceiling
-    bias_u, bias_v, tau = (
-        terms.bias_u,
-        terms.bias_v,
-        torch.as_tensor(terms.temperature, dtype=terms.x.dtype, device=terms.x.device),
-    )
+    bias_u, bias_v = terms.bias_u, terms.bias_v
+    tau = torch.as_tensor(terms.temperature, dtype=x.dtype, device=x.device)
     if terms.link is not None:
-        return Form(terms.link, terms.slope, terms.parameters, ceiling, terms.widths, terms.offset), Arguments(
-            x, y, row, column, bias_u, bias_v, 1 / tau, terms.excluded
-        )
+        form = Form(terms.link, terms.slope, terms.parameters, ceiling, terms.widths, terms.offset)
+        return form, Arguments(x, y, row, column, bias_u, bias_v, 1 / tau, terms.excluded)
     x, row, column = x / tau, None if row is None else row / tau, None if column is None else column / tau
     if ceiling is None:
         row, column, bias_u, bias_v = sum_present(row, bias_u), sum_present(column, bias_v), None, None

@@ -79,8 +79,8 @@ class TritonKernel(TiledKernel):
     """Reduce the scores inside a GPU's processors: log-sum-exps and their gradients, by programs written in Triton.
 
     Other reductions, alignments with a link, excluded columns and double precision are left to the tiles. First
-    derivatives only.
-    Embeddings of half precision are multiplied in it on tensor cores, and everything is summed in single precision.
+    derivatives only. Embeddings of half precision are multiplied in it on tensor cores, and everything is summed in
+    single precision.
 
     Raises
     ------

@@ -1,8 +1,6 @@
 """What every loss is: a scalar of the scores of matched pairs, that says what its minimiser determines."""
 
-import math
 from enum import Enum
-from numbers import Real
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -108,21 +106,3 @@ def require_pairs(scores: Scores) -> None:
         raise ValueError(f"a loss needs matched pairs, as many u as v, got scores of shape {scores.shape}")
     if n < 2:
         raise ValueError("a contrastive loss needs at least two pairs, got one")
-
-
-def require_weights(lambda_u: object, lambda_v: object) -> tuple[float, float]:
-    """Return the weights of u|v and v|u if they are finite, not negative, and not both zero."""
-    weights = require_weight("lambda_u", lambda_u), require_weight("lambda_v", lambda_v)
-    if sum(weights) == 0:
-        raise ValueError("lambda_u and lambda_v must not both be zero")
-    return weights
-
-
-def require_weight(name: str, value: object) -> float:
-    """Return a number that is finite and not negative."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
-    weight = float(value)
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"{name} must be finite and not negative, got {weight}")
-    return weight

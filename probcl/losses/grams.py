@@ -90,8 +90,8 @@ class EnergyKernel:
         """Return k(x_i, x_j)."""
         flat = _flat(x)
         norms = (flat - flat.mean(0)).norm(dim=1)
-        distances: Tensor = norms[:, None] + norms - _distances(x) + norms.mean()
-        return distances
+        gram: Tensor = norms[:, None] + norms - _distances(x) + norms.mean()
+        return gram
 
 
 def median_distance(x: Shaped[Tensor, "n *event"]) -> float:

@@ -6,7 +6,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from probcl.losses.base import Identifies, Loss, identified_by_conditionals, require_pairs, require_weights
+from probcl.checks import require_weights
+from probcl.losses.base import Identifies, Loss, identified_by_conditionals, require_pairs
 from probcl.scores import Scores
 
 

@@ -13,13 +13,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from probcl.losses.base import (
-    Identifies,
-    Loss,
-    identified_by_conditionals,
-    require_pairs,
-    require_weights,
-)
+from probcl.checks import require_weights
+from probcl.losses.base import Identifies, Loss, identified_by_conditionals, require_pairs
 from probcl.losses.grams import GaussianKernel
 from probcl.scores import Scores
 

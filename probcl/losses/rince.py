@@ -2,22 +2,15 @@
 
 import math
 import warnings
-from numbers import Real
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probcl.checks import describe, require_positive
+from probcl.checks import require_number, require_positive, require_weights
 from probcl.errors import ProbclWarning
-from probcl.losses.base import (
-    Identifies,
-    Loss,
-    identified_by_conditionals,
-    require_pairs,
-    require_weights,
-)
+from probcl.losses.base import Identifies, Loss, identified_by_conditionals, require_pairs
 from probcl.losses.continuation import continued, largest_exponent
 from probcl.scores import Scores
 
@@ -41,6 +34,9 @@ class RINCELoss(Loss):
     conditional (`Identifies.TRANSFORM`). −L is no bound of the mutual information; for λ = 1/n,
     −E L ≤ Lip(e^{qs})/q · (1 − λ) W₁, the Wasserstein distance of matched from unmatched pairs (for q = 1 the paper's
     bound).
+
+    For q > 0 and λ < 1 it has no lower bound: a matched score that grows without the others lowers it for ever, as
+    inner products do whose embeddings grow. Use an alignment that is bounded, such as `probcl.Cosine`.
 
     Exponentials that would overflow are continued by their tangents (`probcl.losses.continuation`).
 
@@ -122,9 +118,7 @@ class RINCELoss(Loss):
 
 
 def _require_q(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"q must be a number, got {describe(value)}")
-    q = float(value)
+    q = require_number("q", value)
     if not 0 <= q <= 1:
         raise ValueError(f"q must lie between 0 and 1, got {q}")
     return q

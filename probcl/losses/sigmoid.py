@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from probcl.checks import describe
+from probcl.checks import require_number
 from probcl.losses.base import Identifies, Loss, require_pairs
 from probcl.scores import Scores
 
@@ -42,11 +42,10 @@ class SigmoidLoss(Loss):
 
     def __init__(self, bias: float = -10.0, learnable: bool = True) -> None:
         super().__init__()
-        if isinstance(bias, bool) or not isinstance(bias, int | float):
-            raise TypeError(f"bias must be a number, got {describe(bias)}")
+        bias = require_number("bias", bias)
         if not math.isfinite(bias):
             raise ValueError(f"bias must be finite, got {bias}")
-        self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=learnable)
+        self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learnable)
 
     @property
     def identifies(self) -> Identifies:

@@ -6,8 +6,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from probcl.alignment import Alignment, require_alignment
-from probcl.checks import require_positive
-from probcl.losses.base import Identifies, Loss, require_loss, require_pairs, require_weight
+from probcl.checks import require_positive, require_weight
+from probcl.losses.base import Identifies, Loss, require_loss, require_pairs
 from probcl.scores import Scores
 
 

@@ -6,6 +6,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from probcl.checks import describe
 from probcl.frozen import frozen
 from probcl.priors.base import Prior
 from probcl.priors.distribution import DistributionPrior
@@ -41,7 +42,7 @@ class DecoderPrior(Prior):
 
     def __init__(self, decoder: nn.Module, latent: Distribution) -> None:
         if not isinstance(decoder, nn.Module):
-            raise TypeError(f"decoder must be a torch.nn.Module, got {decoder!r}")
+            raise TypeError(f"decoder must be a torch.nn.Module, got {describe(decoder)}")
         self.decoder = decoder
         self.latent: TorchDistribution = DistributionPrior(latent).latent
         with torch.no_grad(), torch.random.fork_rng(devices=[]), frozen(decoder):

@@ -122,6 +122,7 @@ def _normalised_log(weights: Tensor, length: int) -> Float[Tensor, " N"]:
         raise ValueError(f"weights must have shape ({length},), one for each atom, got {describe(weights)}")
     require_finite("weights", weights)
     if (weights < 0).any() or not weights.any():
-        raise ValueError("weights must be non-negative and not all zero")
+        found = f"values from {float(weights.min()):g} to {float(weights.max()):g}"
+        raise ValueError(f"weights must be non-negative and not all zero, got {found}")
     relative = weights / weights.max()  # whose sum cannot overflow
     return (relative / relative.sum()).log()

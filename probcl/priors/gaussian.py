@@ -8,7 +8,7 @@ from pyro.distributions import Normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from probcl.checks import describe, require_count, require_finite, require_tensor
+from probcl.checks import describe, require_count, require_finite, require_floating
 from probcl.priors.base import Prior
 
 
@@ -53,10 +53,15 @@ class GaussianPrior(Prior):
                 f"covariance must have shape ({n}, {n}) as mean has {n} components, got {describe(covariance)}"
             )
         if not torch.allclose(covariance, covariance.mT, rtol=1e-4, atol=1e-6 * float(covariance.abs().max())):
-            raise ValueError("covariance must be symmetric")
+            asymmetry = float((covariance - covariance.mT).abs().max())
+            raise ValueError(f"covariance must be symmetric, got entries {asymmetry:.3g} from their mirror")
         factor, info = torch.linalg.cholesky_ex(covariance)
         if info:
-            raise ValueError("covariance must be positive definite; for one of lower rank use GaussianPrior.from_scale")
+            smallest = float(torch.linalg.eigvalsh(covariance)[0])
+            raise ValueError(
+                f"covariance must be positive definite, got an eigenvalue of {smallest:.3g}; for one of lower rank use "
+                "GaussianPrior.from_scale"
+            )
         self._set(mean, factor)
 
     def _set(self, mean: Tensor, scale: Tensor) -> None:
@@ -151,10 +156,7 @@ class GaussianPrior(Prior):
 
 
 def _require_real(name: str, value: object) -> Tensor:
-    tensor = require_finite(name, require_tensor(name, value))
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}")
-    return tensor
+    return require_finite(name, require_floating(name, value))
 
 
 def _covariance(centred: Float[Tensor, "N n"], shrink: bool) -> Float[Tensor, "n n"]:

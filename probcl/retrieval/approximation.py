@@ -75,7 +75,8 @@ def approximate(
 ) -> Approximation:
     """Return the approximation that `Library.approximate` promises, with this head."""
     count, device = require_count("tail", tail, 2), queries.z.device
-    positions = torch.randint(len(library), (count,), generator=generator, device=_device(generator)).cpu()
+    place = "cpu" if generator is None else generator.device
+    positions = torch.randint(len(library), (count,), generator=generator, device=place).cpu()
     drawn = library.at(positions)
     ids = drawn.ids.to(device).expand(len(queries), -1)
     scores = queries.matrix(drawn).double().masked_fill(_is_among(ids, head.indices), -torch.inf)
@@ -94,7 +95,3 @@ def _is_among(ids: Int[Tensor, "B t"], head: Int[Tensor, "B k"]) -> Bool[Tensor,
     ascending = head.sort(1).values
     place = torch.searchsorted(ascending, ids.contiguous()).clamp(max=head.shape[1] - 1)
     return ascending.gather(1, place) == ids
-
-
-def _device(generator: torch.Generator | None) -> torch.device:
-    return torch.device("cpu") if generator is None else generator.device

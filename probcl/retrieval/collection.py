@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from probcl.checks import describe
+from probcl.checks import require_integers
 from probcl.retrieval.folder import read_library, write_library
 from probcl.retrieval.shards import Shard, Source, joined, next_id_after, resized, without
 
@@ -69,8 +69,7 @@ class Collection:
         ValueError
             If an id is not in the collection, or no item would be left.
         """
-        if ids.is_floating_point() or ids.dtype == torch.bool:
-            raise TypeError(f"ids must be integers, got {describe(ids)}")
+        require_integers("ids", ids)
         absent = ids[~torch.isin(ids, self.ids)]
         if len(absent):
             raise ValueError(f"ids must be of items in the library, {int(absent[0])} is of none")

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
 from torch import nn
 
 from probcl.errors import CheckpointError
+from probcl.files import digest_of_file, remove_stale_temporaries, write_atomically
 from probcl.locks import sole_writer
 from probcl.retrieval.shards import Shard, Source, next_id_after
-from probcl.serialization import remove_stale_temporaries, to_config, write_atomically
+from probcl.serialization import digest_of, to_config
 
 KIND, FORMAT_VERSION = "probcl library", 1
 MANIFEST, SHARDS = "library.json", "shard-*.safetensors"
@@ -60,7 +60,7 @@ class ShardFile:
             size = self.path.stat().st_size
             if size != self.size:
                 raise CheckpointError(f"{self.path} was truncated or altered: it has {size} bytes, not {self.size}")
-            if contents and _digest_of_file(self.path) != self.sha256:
+            if contents and digest_of_file(self.path) != self.sha256:
                 raise CheckpointError(f"{self.path} was altered: its contents do not match the digest in its manifest")
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read: {error}") from error
@@ -135,7 +135,7 @@ def _write(
         next_id = next_id_after(files, next_id)
         entries = [asdict(file) | {"path": file.path.name} for file in files]
         manifest = {"kind": KIND, "format_version": FORMAT_VERSION, **record, "next_id": next_id, "shards": entries}
-        manifest["sha256"] = _digest_of_json(manifest)
+        manifest["sha256"] = digest_of(manifest, {})
         write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     finally:
         _remove_unlisted(folder)
@@ -181,7 +181,7 @@ def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[Sha
         raise CheckpointError(f"{path} is not of a {KIND}: it says {kind!r}")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} is of format version {version!r}; this probcl reads version {FORMAT_VERSION}")
-    if _digest_of_json({"kind": kind, "format_version": version, **manifest}) != digest:
+    if digest_of({"kind": kind, "format_version": version, **manifest}, {}) != digest:
         raise CheckpointError(f"{path} was altered: it does not match its digest")
     files = [ShardFile(**entry | {"path": folder / entry["path"]}) for entry in manifest.pop("shards")]
     for file in files:
@@ -191,17 +191,4 @@ def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[Sha
 
 def fingerprint(encoder: nn.Module) -> str:
     """Digest of an encoder's recipe and weights: of all that embeddings depend on."""
-    digest = hashlib.sha256(json.dumps(to_config(encoder), sort_keys=True).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _digest_of_json(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(to_config(encoder), encoder.state_dict())

@@ -237,8 +237,8 @@ class Library:
         ValueError
             As `topk` does, and if `log_prior` leaves no item that is possible.
         """
-        embedded, count = self.embed_queries(queries), require_count("num_samples", num_samples)
-        return streaming.sample(self.shards, len(self), embedded, count, generator)
+        count = require_count("num_samples", num_samples)
+        return streaming.sample(self.shards, len(self), self.embed_queries(queries), count, generator)
 
     def approximate(
         self,
@@ -266,9 +266,9 @@ class Library:
 
         if index is not None and index.library is not self:
             raise ValueError("index must be one of this library's, got another library's")
-        embedded = self.embed_queries(queries)
-        head = (self if index is None else index).search(embedded, k)
-        return approximate(self, embedded, head, tail, generator)
+        asked = self.embed_queries(queries)
+        head = (self if index is None else index).search(asked, k)
+        return approximate(self, asked, head, tail, generator)
 
     def index(self, kind: Literal["ivf", "hnsw"] = "ivf", **settings: Any) -> "Index":
         """Build an `Index` with these settings for approximate search (``pip install "probcl[faiss]"``)."""

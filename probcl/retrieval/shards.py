@@ -1,7 +1,7 @@
 """The pieces of a library: some items' embeddings, ids and log-priors."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from probcl.checks import describe, require_finite, require_tensor
+from probcl.checks import describe, require_finite, require_logarithms, require_tensor
 
 # Bytes of embeddings in a shard: the most that is held at a time.
 SHARD_BYTES = 2**24
@@ -139,9 +139,7 @@ def _require_log_prior(log_prior: object, length: int | None) -> Tensor:
     tensor = require_tensor("log_prior", log_prior)
     if tensor.ndim != 1 or (length is not None and len(tensor) != length):
         raise _wrong_length(tensor, "N" if length is None else length)
-    if (tensor.isnan() | (tensor == torch.inf)).any():
-        raise ValueError("log_prior must be finite or −inf, got NaN or +inf")
-    return tensor
+    return require_logarithms("log_prior", tensor)
 
 
 def _wrong_length(log_prior: Tensor, items: int | str) -> ValueError:
@@ -156,4 +154,4 @@ def without(shards: Iterable[Source], ids: Int[Tensor, " k"]) -> Iterator[Source
         if kept.all():
             yield source
         elif kept.any():
-            yield replace(shard.at(kept))
+            yield shard.at(kept)

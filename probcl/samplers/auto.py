@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from probcl.checks import require_count
 from probcl.samplers.base import MAX_LOG_EVIDENCE_SE, MIN_ESS, Draws, Sampler, Target, name_conditions
 from probcl.samplers.importance import ImportanceResampling
 from probcl.samplers.mcmc import NUTS
@@ -55,13 +56,13 @@ class AutoSampler(Sampler):
         self.importance = ImportanceResampling() if importance is None else importance
         self.smc = TemperedSMC() if smc is None else smc
         self.nuts = NUTS() if nuts is None else nuts
-        self.max_nuts_conditions = max_nuts_conditions
+        self.max_nuts_conditions = require_count("max_nuts_conditions", max_nuts_conditions, minimum=0)
 
     def _draw(self, target: Target, num_samples: int) -> Draws:
         draws = self.importance._draw(target, num_samples)
         half = min(num_samples, self.smc.num_particles) / 2
         hard = ~draws.trusted | (draws.ess < half)
-        needed = f"needed: {self._needed_of_importance(num_samples)}"
+        needed = f"needed: {self._needed_of_importance(num_samples, half)}"
         if not hard.any():
             everywhere = draws.worst(torch.ones_like(hard))
             reason = (
@@ -83,9 +84,8 @@ class AutoSampler(Sampler):
             reason += f"; it found less evidence than importance resampling for {name_conditions(found_less)}"
         return self._try_nuts(target, num_samples, replace(draws, reason=reason), harder)
 
-    def _needed_of_importance(self, num_samples: int) -> str:
+    def _needed_of_importance(self, num_samples: int, half: float) -> str:
         """Say what importance resampling is held to."""
-        half = min(num_samples, self.smc.num_particles) / 2
         if half < MIN_ESS:
             source = "the least that is trusted"
         elif num_samples <= self.smc.num_particles:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import TransformedDistribution
 
-from probcl.checks import describe, require_count, require_positive
+from probcl.checks import describe, require_count, require_fraction, require_positive
 from probcl.errors import ProbclWarning
 from probcl.randomness import seeded
 from probcl.samplers.auto import AutoSampler
@@ -63,9 +63,7 @@ class AmortizedFlow(Sampler):
         self, num_proposals: int = 2000, *, prior_share: float = 0.1, num_splines: int = 2, hidden: int = 64
     ) -> None:
         self.num_proposals = require_count("num_proposals", num_proposals, minimum=50)
-        if not 0 < prior_share < 1:
-            raise ValueError(f"prior_share must be between 0 and 1, got {prior_share}")
-        self.prior_share = prior_share
+        self.prior_share = require_fraction("prior_share", prior_share)
         self.num_splines = require_count("num_splines", num_splines)
         self.hidden = require_count("hidden", hidden)
         self.flow: ConditionalFlow | None = None

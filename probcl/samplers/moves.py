@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probcl.checks import require_count
+from probcl.checks import require_count, require_positive
 from probcl.samplers.unconstrained import Unconstrained
 
 
@@ -157,6 +157,7 @@ class CrankNicolson(Move):
 
     def __init__(self, repeats: int = 12, degrees_of_freedom: float = 5.0) -> None:
         self.repeats = require_count("repeats", repeats)
+        require_positive("degrees_of_freedom", degrees_of_freedom)
         self.degrees_of_freedom = degrees_of_freedom
 
     def first_step(self, dim: int) -> float:

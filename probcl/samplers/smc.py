@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probcl.checks import require_count
+from probcl.checks import require_count, require_fraction
 from probcl.samplers.base import MAX_LOG_EVIDENCE_SE, MIN_ESS, Draws, Sampler, Target, require_scores
 from probcl.samplers.moves import CrankNicolson, Move, Particles, finite
 from probcl.samplers.unconstrained import Unconstrained
@@ -68,9 +68,7 @@ class TemperedSMC(Sampler):
     ) -> None:
         self.num_islands = require_count("num_islands", num_islands, minimum=2)
         self.num_particles = require_count("num_particles", num_particles, minimum=16 * num_islands)
-        if not 0 < ess_target < 1:
-            raise ValueError(f"ess_target must be between 0 and 1, got {ess_target}")
-        self.ess_target = ess_target
+        self.ess_target = require_fraction("ess_target", ess_target)
         self.move = CrankNicolson() if move is None else move
 
     def _draw(self, target: Target, num_samples: int) -> Draws:

@@ -1,10 +1,8 @@
 """`AverageWeights`: an average of the weights along a fit."""
 
-from numbers import Real
-
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from probcl.checks import describe
+from probcl.checks import require_number
 from probcl.training.callbacks import Callback, FitState
 
 
@@ -39,7 +37,9 @@ class AverageWeights(Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay = _require_decay(decay)
+        self.decay = require_number("decay", decay)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
 
     def on_fit_start(self, state: FitState) -> None:
         self.average = AveragedModel(state.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
@@ -50,11 +50,3 @@ class AverageWeights(Callback):
     def on_fit_end(self, state: FitState) -> None:
         if self.average.n_averaged > 0:
             state.model.load_state_dict(self.average.module.state_dict())
-
-
-def _require_decay(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"decay must be a number, got {describe(value)}")
-    if not 0 <= float(value) < 1:
-        raise ValueError(f"decay must be in [0, 1), got {value}")
-    return float(value)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from probcl.errors import CheckpointError
+from probcl.files import remove_stale_temporaries
 from probcl.model import BimodalModel
-from probcl.serialization import read_archive, remove_stale_temporaries, to_config, write_archive
+from probcl.serialization import read_archive, to_config, write_archive
 
 KIND = "probcl training checkpoint"
 
@@ -19,11 +20,6 @@ class Contents(NamedTuple):
 
     tensors: dict[str, Tensor]
     record: dict[str, Any]
-
-    def group(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors whose names begin with ``name.``, without that beginning."""
-        prefix = f"{name}."
-        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
 
 class CheckpointFile:

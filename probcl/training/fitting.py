@@ -11,10 +11,11 @@ from torch import nn
 
 from probcl.checks import describe, require_count, require_positive
 from probcl.errors import ProbclWarning
+from probcl.files import require_writable
+from probcl.frozen import modes_restored
 from probcl.losses import ConditionalLoss, Loss
-from probcl.model import BimodalModel
+from probcl.model import BimodalModel, require_model
 from probcl.randomness import randomness_restored
-from probcl.serialization import require_writable
 from probcl.training.callbacks import Callback, Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, describe_model
 from probcl.training.data import Pairs, PairSource, Plan, pair_source, split
@@ -185,10 +186,7 @@ def fit(
     )
     loss = ConditionalLoss() if loss is None else loss
     _check_model(model, loss)
-    if patience is not None and validation is None:
-        raise ValueError("patience needs validation pairs, got validation=None")
-    if timeout is not None:
-        require_positive("timeout", timeout)
+    _check_waiting(patience, validation, timeout)
     listeners = Callbacks(callbacks)
     path, origin = _checkpoint_paths(checkpoint, checkpoint_every, resume)
     place = resolve_device(device)
@@ -204,8 +202,7 @@ def fit(
         with ranks.failing_together():
             plan = Plan(_batch_size(settings), settings.seed, place, True, ranks.rank, ranks.size)
             sources = _sources(pairs, validation, settings, plan)
-            tried = {name: _try_out(model, loss, source, name) for name, source in sources._asdict().items()}
-        described, first_batch = ({name: facts[k] for name, facts in tried.items()} for k in (0, 1))
+            described, first_batch = _try_out(model, loss, sources)
         fingerprint = {"settings": settings.describe(), "model": describe_model(model, loss), "pairs": described}
         files = {"checkpoint": path is not None, "resume": origin is not None, "checkpoint_every": checkpoint_every}
         ranks.require_same({**fingerprint, "first_batch": first_batch, **files})
@@ -218,12 +215,17 @@ def fit(
 
 
 def _check_model(model: BimodalModel, loss: Loss) -> None:
-    if not isinstance(model, BimodalModel):
-        raise TypeError(f"model must be a BimodalModel, got {describe(model)}")
     if not isinstance(loss, nn.Module):
         raise TypeError(f"loss must be a Loss, got {describe(loss)}")
-    if model.gauge is not None:
+    if require_model(model).gauge is not None:
         raise ValueError("model must not be re-gauged: fit the original, and re-gauge the result")
+
+
+def _check_waiting(patience: int | None, validation: Pairs | float | None, timeout: float | None) -> None:
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation pairs, got validation=None")
+    if timeout is not None:
+        require_positive("timeout", timeout)
 
 
 def _checkpoint_paths(
@@ -280,28 +282,27 @@ def _sources(pairs: Pairs, validation: Pairs | float | None, settings: Settings,
     return Sources(pair_source(pairs, plan), held_out)
 
 
-def _try_out(
-    model: BimodalModel, loss: Loss, source: PairSource | None, role: str
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Try the model on a few pairs of a source; returns what a checkpoint remembers of it, and what ranks compare."""
-    if source is None:
-        return None, None
-    sample = source.sample()
-    name = "" if role == "train" else f"{role} "
-    require_working(model, loss, sample, name)
-    require_scores(model, source, name)
-    return source.describe(sample), source.describe_first(sample)
+def _try_out(model: BimodalModel, loss: Loss, sources: Sources) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Try the model on a few pairs of each source; return what checkpoints remember of them, and what ranks compare."""
+    described: dict[str, Any] = dict.fromkeys(Sources._fields)
+    first_batch: dict[str, Any] = dict.fromkeys(Sources._fields)
+    for role, name in zip(Sources._fields, ("", "validation "), strict=True):
+        source: PairSource | None = getattr(sources, role)
+        if source is not None:
+            sample = source.sample()
+            require_working(model, loss, sample, name)
+            require_scores(model, source, name)
+            described[role], first_batch[role] = source.describe(sample), source.describe_first(sample)
+    return described, first_batch
 
 
 @contextmanager
 def _in_training(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Put a module on a device and into training mode, and both back as they were."""
-    modes = [(part, part.training) for part in module.modules()]
     home = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), device)
-    module.to(device).train()
-    try:
-        yield
-    finally:
-        module.to(home)
-        for part, mode in modes:
-            part.training = mode
+    with modes_restored(module):
+        module.to(device).train()
+        try:
+            yield
+        finally:
+            module.to(home)

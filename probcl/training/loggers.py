@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from probcl.checks import describe, require_count
-from probcl.serialization import require_path
+from probcl.files import require_path
 from probcl.training.callbacks import Callback, FitState
 
 if TYPE_CHECKING:

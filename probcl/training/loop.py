@@ -15,7 +15,7 @@ from probcl.losses import ConditionalLoss, Identifies, Loss, loss_of_pairs
 from probcl.model import BimodalModel
 from probcl.randomness import Stream, derive_seed, rank_seed
 from probcl.scores import Scores
-from probcl.serialization import load_weights
+from probcl.serialization import load_weights, under
 from probcl.training.callbacks import Callbacks, FitState
 from probcl.training.checkpoint import CheckpointFile, Contents
 from probcl.training.data import PairSource
@@ -293,11 +293,11 @@ class Trainer:
         if self.checkpoint is None or contents is None:
             return
         tensors, record = contents
-        self.recorder.load_state_dict(contents.group("history"))
+        self.recorder.load_state_dict(under("history", tensors))
         self._require_not_beyond()
-        load_weights(self.modules, contents.group("weights"), self.checkpoint.origin or self.checkpoint.path)
+        load_weights(self.modules, under("weights", tensors), self.checkpoint.origin or self.checkpoint.path)
         self.optimizer.load_state_dict(unflatten_state(record["optimizer"], tensors))
-        self._best_weights = contents.group("best") or None
+        self._best_weights = under("best", tensors) or None
         self._earlier_seconds = record["seconds"]
         self.state.stop, self.state.step = record["stop"], self.recorder.steps
         self.state.epoch, self.state.batch = self.recorder.epochs, self.recorder.steps_in_epoch

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from probcl.checks import describe, require_count, require_positive
+from probcl.checks import describe, require_count, require_number, require_positive
 from probcl.training.optimizers import OPTIMIZERS
 from probcl.training.ranks import launched_with_others, local_rank
 from probcl.training.schedules import SCHEDULES, Schedule
@@ -126,9 +125,7 @@ def _require_known(name: str, value: object, known: Iterable[str]) -> None:
 
 
 def _require_between(name: str, value: object, low: float, high: float, unit: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
-    if not low <= float(value) < high:
+    if not low <= require_number(name, value) < high:
         raise ValueError(f"{name} must be at least {low} {unit}, got {value}")
 
 

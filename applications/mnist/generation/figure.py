@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from applications.files import replacing
+from applications.files import save_figure
 from applications.mnist.experiment import LABELS
 from applications.mnist.generation.halves import TRUE, Completed
 from applications.mnist.generation.labels import REAL, Drawn
@@ -27,9 +27,7 @@ def draw(drawn: Sequence[Drawn], completed: Sequence[Completed], data: Split, pa
     top, bottom = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[1.0, 1.0]))
     _draw_labels(top, drawn, data)
     _draw_halves(bottom, completed, data.test)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)
 
 
 def _draw_labels(figure: Figure, drawn: Sequence[Drawn], data: Split) -> None:

@@ -11,7 +11,7 @@ from applications.mnist.experiment import with_shifts
 from applications.mnist.generation.config import Config
 from applications.mnist.generation.judge import Judge
 from applications.mnist.generation.measures import timed
-from applications.mnist.generation.seeding import seeded
+from applications.seeding import seeded
 from applications.tables import Row
 from probcl.datasets import Pairs, Split
 from probcl.generation import ImagePrior, fit_image_prior

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 import probcl as pcl
 from applications.mnist.experiment import N_CLASSES
-from applications.mnist.generation.seeding import seeded
+from applications.seeding import seeded
 from probcl.datasets import Pairs
 
 # Its weights and batches must not be those of the models it judges.

@@ -13,7 +13,7 @@ from applications.mnist import experiment
 from applications.mnist.experiment import LABELS, N_CLASSES, OBJECTIVES, image_given_label, with_shifts
 from applications.mnist.generation.config import Config
 from applications.mnist.generation.measures import Yardstick, timed
-from applications.mnist.generation.seeding import seeded
+from applications.seeding import seeded
 from applications.tables import Row
 from probcl.datasets import Pairs, Split
 from probcl.generation import Autoencoder, ImagePrior, draw_codes, fit_image_prior, fit_mixture

@@ -9,7 +9,7 @@ from torch import Tensor
 import probcl as pcl
 from applications.mnist.experiment import LABELS, label_given_image, label_prior
 from applications.mnist.generation.judge import Judge
-from applications.mnist.generation.seeding import seeded
+from applications.seeding import seeded
 from probcl.datasets import Pairs, Split
 
 _AT_ONCE = 1000
