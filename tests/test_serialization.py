@@ -18,10 +18,21 @@ from torch import Tensor, nn
 
 import probcl as pcl
 from probcl import BimodalModel, CheckpointError, Cosine, EmpiricalPrior, WithPotentials, register, serialization
+from probcl.assimilation import read_archive as read_currents
+from probcl.assimilation import write
+from probcl.datasets.ocean import Box, GaussianOcean
 from probcl.encoders import MLP, Label, LeNet, Linear, ResidualConvNet
 from probcl.losses import Identifies
 from probcl.model import KIND
-from probcl.serialization import from_config, read_archive, replacing, to_config, write_archive
+from probcl.serialization import (
+    from_config,
+    put_back,
+    read_archive,
+    replacing,
+    temporary_beside,
+    to_config,
+    write_archive,
+)
 
 VECTORS, LABELS, IMAGES = normal(4, 3).float(), torch.tensor([0, 2, 1, 1]), normal(4, 1, 8, 8).float()
 
@@ -493,6 +504,66 @@ def test_where_names_cannot_be_exchanged_at_once_it_is_done_in_steps(tmp_path: P
         serialization._exchange(tmp_path / "a", tmp_path / "b")
     assert [(tmp_path / name).read_text() for name in "ab"] == ["b", "a"]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+NAME = "odd[name]*"
+
+
+@pytest.fixture(params=[(0, "old"), (1, "old"), (2, "new")], ids=["first", "second", "third"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Replace a folder where names cannot be exchanged at once, be killed before a rename; what is to be kept then."""
+    target, renames, rename = tmp_path / NAME, [], os.rename
+    before, content = request.param
+
+    def counted(*names: Path) -> None:
+        if len(renames) == before:
+            raise KeyboardInterrupt
+        renames.append(names)
+        rename(*names)
+
+    new = temporary_beside(target)
+    for folder, text in ((target, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / "one").write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr(serialization.sys, "platform", "another")
+        patch.setattr(os, "rename", counted)
+        with pytest.raises(KeyboardInterrupt):
+            serialization._exchange(new, target)
+    assert target.exists() == (before != 1)
+    monkeypatch.setattr(serialization, "_is_running", lambda process: False)
+    return content
+
+
+def test_what_a_killed_writer_had_set_aside_is_put_back_by_the_next_reader(kept: str, tmp_path: Path) -> None:
+    put_back(tmp_path / NAME)
+    assert (tmp_path / NAME / "one").read_text() == kept
+
+
+def test_what_a_killed_writer_had_set_aside_is_there_if_the_next_fails(kept: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), replacing(tmp_path / NAME):
+        raise OSError(28, "No space left on device")
+    assert (tmp_path / NAME / "one").read_text() == kept
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_an_archive_of_which_only_the_old_one_is_left_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("zarr")
+    archive = GaussianOcean(Box(n=8, size=400e3)).archive(2, [0.0])
+    aside = temporary_beside(tmp_path / "a.zarr").with_suffix(".old")
+    write(archive, tmp_path / "a.zarr")
+    (tmp_path / "a.zarr").rename(aside)
+    with pytest.raises(pcl.DataFileError, match="does not exist"):
+        read_currents(tmp_path / "a.zarr")  # its writer is at work
+    monkeypatch.setattr(serialization, "_is_running", lambda process: False)
+    assert read_currents(tmp_path / "a.zarr").sizes["member"] == 2
+
+
+def test_what_a_writer_at_work_has_set_aside_is_let_be(tmp_path: Path) -> None:
+    aside = temporary_beside(tmp_path / "folder").with_suffix(".old")
+    aside.mkdir()
+    put_back(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == [aside]
 
 
 def test_an_error_names_the_file_that_was_to_be_written_and_no_temporary_one(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from probcl.errors import CheckpointError
 from probcl.locks import sole_writer
 from probcl.retrieval.shards import Shard, Source, next_id_after
-from probcl.serialization import remove_stale_temporaries, to_config, write_atomically
+from probcl.serialization import left_behind, to_config, write_atomically
 
 KIND, FORMAT_VERSION = "probcl library", 1
 MANIFEST, SHARDS = "library.json", "shard-*.safetensors"
@@ -158,7 +158,8 @@ def _remove_unlisted(folder: Path) -> None:
     for path in folder.glob(SHARDS):
         if path.name not in listed:
             path.unlink(missing_ok=True)
-    remove_stale_temporaries(folder / SHARDS)
+    for temporary in left_behind(folder, SHARDS):
+        temporary.unlink(missing_ok=True)
 
 
 def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[ShardFile]]:

@@ -8,18 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array  # noqa: F401 - what is imported late is imported here, once for all children
 import killable_fit
+import netCDF4  # noqa: F401
 import numpy as np
 import torch
-import torch._dynamo  # what is imported late is imported here, once for all children
+import torch._dynamo
 import xarray as xr
+import xarray.computation.nanops
 import zarr  # noqa: F401
 from cli_cases import vector_config, write_pairs
 from ocean_cases import random_fourier
 
 import probcl as pcl
+import probcl.cli.app
+import probcl.cli.assimilate
+import probcl.cli.fit
 from probcl.assimilation import Assimilator, read_archive, read_tracks, simulate_tracks, to_cf, write
 from probcl.assimilation.archive import Archive
+from probcl.assimilation.baselines import hyperparameters
 from probcl.cli import main
 from probcl.cli.arrays import ArrayFile, read_array
 from probcl.cli.images import read_images
@@ -28,6 +35,8 @@ from probcl.retrieval import Library, shards
 from probcl.serialization import read_archive as read_tensors
 
 EPOCHS = 12
+# Enough to learn something from, in a second.
+hyperparameters._VIEWS = 4
 
 
 def digest(*values: Any) -> str:
