@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of cases")
     parser.add_argument("--only", default="", help="faults whose names have this in them, several with commas")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here, as they come")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -91,10 +91,10 @@ def main() -> int:
             print(line(rows[-1]), flush=True)
             print(f"{time.monotonic() - began:6.1f} s  {name}", *rows[-1].failures, sep="\n  ", file=sys.stderr)
             sys.stderr.flush()
+            if asked.json:
+                asked.json.write_text(json.dumps([vars(row) for row in rows]))
         os.chdir("/")
     print(f"| all | {' | '.join(map(str, counts(rows)))} | |")
-    if asked.json:
-        asked.json.write_text(json.dumps([vars(row) for row in rows]))
     return int(any(row.lost or row.silent for row in rows))
 
 
