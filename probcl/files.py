@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import glob
 import hashlib
 import os
 import platform
@@ -16,6 +17,9 @@ from probcl.checks import describe
 
 # Stands in the name of a temporary file beside its writer's number, which says nothing to other machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+# What is new, and what is old where the two cannot be exchanged at once.
+_TEMPORARY, _ASIDE = ".tmp", ".old"
 
 # AT_FDCWD and RENAME_EXCHANGE of Linux.
 _HERE, _RENAME_EXCHANGE = -100, 2
@@ -70,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def temporary_beside(path: Path) -> Path:
     """Return a name beside `path` to write to and then rename."""
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
 
 
 def _is_within(filename: object, temporary: Path) -> bool:
@@ -93,7 +97,7 @@ def _exchange(one: Path, other: Path) -> None:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if rename and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return
-    aside = temporary_beside(other)
+    aside = temporary_beside(other).with_suffix(_ASIDE)
     os.rename(other, aside)
     try:
         os.rename(one, other)
@@ -113,10 +117,38 @@ def remove(path: Path) -> None:
 
 def remove_stale_temporaries(path: Path) -> None:
     """Remove what writers of `path` left behind that were killed on this machine; those still at work are let be."""
-    for temporary in path.parent.glob(f".{path.name}.{_HOST}-*-*.tmp"):
+    put_back(path)
+    for suffix in (_TEMPORARY, _ASIDE):
+        for temporary in left_behind(path.parent, glob.escape(path.name), suffix):
+            remove(temporary)
+
+
+def put_back(path: Path) -> None:
+    """Give its name back to what a writer had set aside that was killed before the new one was in its place.
+
+    There is such a moment only where two names cannot be exchanged at once.
+
+    Raises
+    ------
+    OSError
+        If nothing can be renamed there.
+    """
+    if path.exists():
+        return
+    for aside in left_behind(path.parent, glob.escape(path.name), _ASIDE):
+        try:
+            os.rename(aside, path)
+        except OSError:
+            if not path.exists():  # by another process
+                raise
+
+
+def left_behind(folder: Path, pattern: str, suffix: str = _TEMPORARY) -> Iterator[Path]:
+    """Yield the temporary names, for targets of a pattern, of writers that were killed on this machine."""
+    for temporary in folder.glob(f".{pattern}.{_HOST}-*-*{suffix}"):
         writer = temporary.name.split("-")[-2]
         if writer.isdecimal() and not _is_running(int(writer)):
-            remove(temporary)
+            yield temporary
 
 
 def _is_running(process: int) -> bool:

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from probcl.errors import CheckpointError
 from probcl.files import require_path
 
 if TYPE_CHECKING:
@@ -124,25 +125,18 @@ class HubMixin:
         ImportError
             If huggingface_hub is not installed.
         CheckpointError
-            As from `load`.
+            As from `load`; and if there is no such folder, nor such a repository that can be had from the Hub.
         """
         path = require_path("name_or_path", name_or_path)
         if isinstance(name_or_path, str) and not path.is_dir():
-            from probcl import __version__
-            from probcl.model import CONFIG_FILE, WEIGHTS_FILE
-
-            found = _huggingface_hub().snapshot_download(
+            path = _downloaded(
                 name_or_path,
                 revision=revision,
                 token=token,
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
-                allow_patterns=[WEIGHTS_FILE, CONFIG_FILE],
-                library_name="probcl",
-                library_version=__version__,
             )
-            path = Path(found)
         loaded: M = cast(Any, cls).load(path, **modules)
         return loaded
 
@@ -152,6 +146,25 @@ class HubMixin:
         model = cast("BimodalModel", self)
         model.save(directory)
         write_card(directory / CARD_FILE, model_card(model, repo_id=repo_id) if card is None else card)
+
+
+def _downloaded(name: str, **options: Any) -> Path:
+    from probcl import __version__
+    from probcl.model import CONFIG_FILE, WEIGHTS_FILE
+
+    hub = _huggingface_hub()
+    files = [WEIGHTS_FILE, CONFIG_FILE]
+    try:
+        found = hub.snapshot_download(
+            name, allow_patterns=files, library_name="probcl", library_version=__version__, **options
+        )
+    except (OSError, ValueError) as error:  # those of huggingface_hub are of these
+        said = " ".join(str(error).split())
+        raise CheckpointError(
+            f"there is no folder {name!r} in {Path.cwd()}; looked for on the Hugging Face Hub under that name, which "
+            f"said {type(error).__name__}: {said}"
+        ) from error
+    return Path(found)
 
 
 def _huggingface_hub() -> ModuleType:

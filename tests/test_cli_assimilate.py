@@ -124,3 +124,10 @@ def test_ctrl_c_while_it_learns_is_gone_on_from(
     seen = read_tracks(folder / "drifters.csv", position_error=80.0)
     one, other = (Assimilator.load(tmp_path / name).assimilate(seen, members=4) for name in ("model", "other"))
     np.testing.assert_array_equal(one.u.values, other.u.values)
+
+
+def test_checkpoints_of_a_model_that_is_there_are_removed(folder: Path) -> None:
+    left = folder / ".model.training.information"
+    left.write_bytes(b"of a process that was killed when it had just saved the model")
+    assert run(*use(folder, "--members", 3, "-o", folder / "g.nc"), "-q") == 0
+    assert not left.exists()

@@ -232,6 +232,19 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path):
         pcl.BimodalModel.from_pretrained(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["me/curents", "models/of/currents", "/models/curents"])
+def test_a_misspelt_folder_is_said_not_to_be_there_and_what_the_hub_made_of_it(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pcl.CheckpointError) as caught:
+        pcl.BimodalModel.from_pretrained(name, cache_dir=tmp_path / "cache", local_files_only=True)
+    said = str(caught.value)
+    assert said.startswith(f"there is no folder '{name}' in {tmp_path}; looked for on the Hugging Face Hub")
+    error = caught.value.__cause__
+    assert type(error).__name__ in ("LocalEntryNotFoundError", "HFValidationError")
+    assert f"which said {type(error).__name__}: {str(error)[:20]}" in said
+    assert "\n" not in said
+
+
 def test_without_huggingface_hub_the_extra_is_named(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (model.push_to_hub, pcl.BimodalModel.from_pretrained):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from probcl.cli.reader import nearest
 from probcl.errors import DataFileError
+from probcl.files import put_back
 from probcl.zarr_folders import require_readable
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def read_array(file: ArrayFile) -> Shaped[Tensor, "n *event"]:
         If the file is missing or damaged, has no such array, or the array does not hold numbers in rows.
     """
     path = Path(file.path)
+    put_back(path)
     if not path.exists():
         raise DataFileError(f"{path}: no such file")
     with _naming(path):

@@ -103,6 +103,7 @@ def assimilate(
             _keep(learned, model)
     else:
         learned = Assimilator.load(model)
+        _forget(_training(model))  # of a process that was killed when it had just saved
     posterior = learned.assimilate(seen, time or None, members=members, seed=seed, centre=centre)
     write(posterior, output)
     _show(screen, learned, posterior, output)
@@ -111,15 +112,23 @@ def assimilate(
 @contextmanager
 def _resumable(folder: Path) -> Iterator[Path]:
     """Give the stem of checkpoints beside a folder; remove them at the end, and keep them at Ctrl-C, saying so."""
-    stem = folder.with_name(f".{folder.name}.training")
+    stem = _training(folder)
     try:
         yield stem
     except KeyboardInterrupt as error:
         if not _checkpoints(stem):
             raise
         raise Interruption("interrupted; nothing is lost. The same command goes on") from error
+    _forget(stem)
+
+
+def _training(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.training")
+
+
+def _forget(stem: Path) -> None:
     for path in _checkpoints(stem):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _checkpoints(stem: Path) -> list[Path]:

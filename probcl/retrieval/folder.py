@@ -17,7 +17,7 @@ from safetensors.torch import save as pack
 from torch import nn
 
 from probcl.errors import CheckpointError
-from probcl.files import digest_of_file, remove_stale_temporaries, write_atomically
+from probcl.files import digest_of_file, left_behind, write_atomically
 from probcl.locks import sole_writer
 from probcl.retrieval.shards import Shard, Source, next_id_after
 from probcl.serialization import digest_of, to_config
@@ -158,7 +158,8 @@ def _remove_unlisted(folder: Path) -> None:
     for path in folder.glob(SHARDS):
         if path.name not in listed:
             path.unlink(missing_ok=True)
-    remove_stale_temporaries(folder / SHARDS)
+    for temporary in left_behind(folder, SHARDS):
+        temporary.unlink(missing_ok=True)
 
 
 def read_library(folder: Path, contents: bool) -> tuple[dict[str, Any], list[ShardFile]]:

@@ -1,13 +1,14 @@
 """Run the campaign, or a part of it, and print a table: `python -m faults --seed 0`."""
 
 import argparse
+import gc
 import json
 import os
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -21,6 +22,10 @@ from faults.processes import Row
 from faults.ranks import killed_ranks
 from faults.writers import CONTESTS, writers
 
+COUNTS = ("cases", "lost", "silent", "unseen", "died")
+HEAD = """\
+| fault | cases | lost | silent | unseen | died | what was seen |
+| --- | --- | --- | --- | --- | --- | --- |"""
 Fault = Callable[[int, Path], Row]
 
 
@@ -54,7 +59,12 @@ def _named(try_out: Callable[[str, int, int, Path], Row], name: str, cases: int)
 def line(row: Row) -> str:
     """Return a row of the table."""
     said = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in row.messages.most_common(4))
-    return f"| {row.fault} | {row.cases} | {row.lost} | {row.silent} | {said.replace('|', '/')} |"
+    return f"| {row.fault} | {' | '.join(map(str, counts([row])))} | {said.replace('|', '/')} |"
+
+
+def counts(rows: Iterable[Row]) -> list[int]:
+    """Return the sums of what rows count, in the order of the table."""
+    return [sum(getattr(row, name) for row in rows) for name in COUNTS]
 
 
 def main() -> int:
@@ -62,12 +72,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of cases")
     parser.add_argument("--only", default="", help="faults whose names have this in them, several with commas")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here, as they come")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    gc.freeze()  # children need not walk through all that is imported, which copies it
     rows: list[Row] = []
-    print("| fault | cases | lost | silent | what was seen |\n| --- | --- | --- | --- | --- |")
+    print(HEAD)
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         known = faults(asked.scale)
         chosen = dict.fromkeys(name for part in asked.only.split(",") for name in known if part in name)
@@ -80,11 +91,10 @@ def main() -> int:
             print(line(rows[-1]), flush=True)
             print(f"{time.monotonic() - began:6.1f} s  {name}", *rows[-1].failures, sep="\n  ", file=sys.stderr)
             sys.stderr.flush()
+            if asked.json:
+                asked.json.write_text(json.dumps([vars(row) for row in rows]))
         os.chdir("/")
-    cases, lost, silent = (sum(getattr(row, name) for row in rows) for name in ("cases", "lost", "silent"))
-    print(f"| all | {cases} | {lost} | {silent} | |")
-    if asked.json:
-        asked.json.write_text(json.dumps([vars(row) for row in rows]))
+    print(f"| all | {' | '.join(map(str, counts(rows)))} | |")
     return int(any(row.lost or row.silent for row in rows))
 
 

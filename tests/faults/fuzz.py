@@ -1,5 +1,7 @@
 """Damaged bytes for every reader of files, by the thousand: they are read, or refused in words."""
 
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,13 @@ from damaged_files import WAYS
 from damaged_files import damaged as spoiled
 
 from faults import things
-from faults.processes import Row, run
-from probcl.cli import documents
-from probcl.cli.config import config_from
+from faults.processes import Ended, Row, allow, run
+from probcl.cli.config import read_config
 from probcl.cli.errors import ConfigError
 from probcl.errors import CheckpointError, DataFileError
 
-SECONDS_EACH = 20.0
+CHUNK, SECONDS_EACH = 2000, 20.0
 REFUSALS = (DataFileError, CheckpointError, ConfigError, ValueError, TypeError)
-
-
-def _config(path: Path) -> object:
-    return config_from(documents.read(path))
 
 
 def _track_table(folder: Path) -> None:
@@ -32,10 +29,11 @@ def _model(folder: Path) -> None:
 
 
 def _model_file(path: Path) -> str:
-    """Read a model whose weights are the damaged file."""
-    target = path.parent / "model" / "model.safetensors"
-    target.write_bytes(path.read_bytes())
-    return things.of_model(path.parent / "model")
+    """Read a model whose weights are the damaged file, in a folder of its name."""
+    folder = path.parent / f"{path.name}.d"
+    shutil.copytree(path.parent / "model", folder, dirs_exist_ok=True)
+    shutil.copyfile(path, folder / "model.safetensors")
+    return things.of_model(folder)
 
 
 # By name: what is written, which file is damaged, what reads it, and how many cases are tried.
@@ -49,7 +47,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], int]
     "JPEG": (things.write_data, "x.jpg", things.READERS[".jpg"], 6_000),
     "model": (_model, "model/model.safetensors", _model_file, 6_000),
     "tracks, CSV": (_track_table, "drifters.csv", things.READERS[".csv"], 2_000),
-    "configs, YAML": (things.write_fit_inputs, "fit.yaml", _config, 6_000),
+    "configs, YAML": (things.write_fit_inputs, "fit.yaml", read_config, 6_000),
 }
 
 
@@ -62,12 +60,13 @@ def fuzzed(name: str, cases: int, seed: int, scratch: Path) -> Row:
     while row.cases < cases:
         progress = scratch / "progress"
         progress.write_text("")
-        ended = run(_read_all, read, target, content, range(row.cases, min(row.cases + 2000, cases)), seed, progress)
+        ended = run(_read_all, read, target, content, range(row.cases, min(row.cases + CHUNK, cases)), seed, progress)
         for line in progress.read_text().splitlines():
             verdict, _, said = line.partition("\t")
             row.add(verdict, silent=f"{row.fault}: {said}" if verdict == "UNNAMED" else "")
-        if ended.error or ended.signal:
-            row.add("the process died", silent=f"{row.fault}, case {row.cases}: {ended}")
+        if ended != Ended(seconds=ended.seconds):
+            assert ended.signal, ended
+            row.add(f"the process died in a library: {signal.Signals(ended.signal).name}", died=True)
     return row
 
 
@@ -76,6 +75,7 @@ def _read_all(
 ) -> None:
     with progress.open("w") as lines:
         for case in cases:
+            allow(SECONDS_EACH)
             rng = np.random.default_rng([seed, case])
             target.write_bytes(spoiled(content, WAYS[case % len(WAYS)], rng))
             lines.write(_verdict(read, target) + "\n")
@@ -87,8 +87,9 @@ def _verdict(read: Callable[[Path], Any], target: Path) -> str:
         read(target)
     except REFUSALS as error:
         said = " ".join(str(error).split())
-        ours = isinstance(error, DataFileError | CheckpointError | ConfigError)
-        return "refused" if ours or target.name in said else f"UNNAMED\t{type(error).__name__}: {said}"
+        # A config is what the user named, and its error lists keys.
+        clear = isinstance(error, ConfigError) or target.name in said
+        return "refused" if clear else f"UNNAMED\t{type(error).__name__}: {said}"
     except Exception as error:
         return f"UNNAMED\t{type(error).__name__}: {' '.join(str(error).split())}"
     return "read"

@@ -1,6 +1,7 @@
 """Processes killed with SIGKILL: at random moments, and before random changes of files."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from faults import things
-from faults.processes import Row, Running, changes, run, temporaries
+from faults.processes import Row, Running, changes, files, run, temporaries
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,10 @@ def _library_state(folder: Path) -> dict[str, str]:
 
 
 def _assimilation_state(folder: Path, suffix: str) -> dict[str, str]:
-    """Read both whole; their values are not the same, bit for bit, in each process that learns."""
     learned, posterior = folder / "out" / "learned", folder / "out" / f"posterior{suffix}"
-    if learned.exists():
-        things.of_assimilator(learned)
     return {
-        "learned": "whole" if learned.exists() else "",
-        "posterior": things.members_of(posterior) if posterior.exists() else "",
+        "learned": things.of_assimilator(learned) if learned.exists() else "",
+        "posterior": things.of_posterior(posterior) if posterior.exists() else "",
     }
 
 
@@ -132,7 +130,8 @@ def _doomed(folder: Path, job: Job, event: int) -> None:
 def kills(name: str, cases: int, seed: int, scratch: Path) -> Row:
     """Kill a job in many ways, look at what is there, and run it again: `out` must be the old or the new, then the new.
 
-    Every second kill is before a random change of a file, the others are at random moments.
+    Every second kill is before a random change of a file, the others are at random moments. One that came too late is
+    no case: there is another instead.
     """
     job, row = JOBS[name], Row(f"kill -9 of {name}")
     rng = np.random.default_rng(seed)
@@ -149,23 +148,24 @@ def kills(name: str, cases: int, seed: int, scratch: Path) -> Row:
     whole.rename(work)
     ended = run(_counted, work, job)
     events, seconds = ended.value, ended.seconds
-    new = run(job.state, work)
+    new, number = run(job.state, work), len(list(files(work / "out")))
     assert None not in (new.value, old.value), (ended, new, old)
-    for case in range(cases):
+    while row.cases < cases:
         shutil.rmtree(work)
         shutil.copytree(start, work)
-        if case % 2:
+        if row.cases % 2:
             ended = Running(_doomed, work, job, int(rng.integers(events))).end()
         else:
             ended = Running(job.work, work).kill_after(float(rng.uniform(0, seconds)))
-        _judge(row, job, work, (old.value, new.value), "killed" if ended.signal == 9 else "over before the kill")
+        if ended.signal == signal.SIGKILL:
+            _judge(row, job, work, (old.value, new.value), number)
     return row
 
 
-def _judge(row: Row, job: Job, work: Path, states: tuple[dict, dict], how: str) -> None:
+def _judge(row: Row, job: Job, work: Path, states: tuple[dict, dict], number: int) -> None:
     found = run(job.state, work)
     if found.value is None:
-        row.add(how, lost=f"{row.fault}: {found.error or found.signal}")
+        row.add(lost=f"{row.fault}: {found.error or found.signal}")
         return
     halves = {name for name, value in found.value.items() if value not in (states[0][name], states[1][name], "")}
     gone = {name for name, value in found.value.items() if states[0][name] and not value}
@@ -175,11 +175,11 @@ def _judge(row: Row, job: Job, work: Path, states: tuple[dict, dict], how: str) 
     after = run(job.state, work)
     left = temporaries(work)
     if halves or gone:
-        row.add(how, lost=f"{row.fault}: half {halves}, gone {gone}")
+        row.add(lost=f"{row.fault}: half {halves}, gone {gone}")
     elif again.error or after.value != states[1]:
-        row.add(how, lost=f"{row.fault}: the next run came to something else: {again.error} {after}")
-    elif left:
-        row.add(how, lost=f"{row.fault}: left {left}")
+        row.add(lost=f"{row.fault}: the next run came to something else: {again.error} {after}, not {states[1]}")
+    elif left or len(list(files(work / "out"))) != number:
+        row.add(lost=f"{row.fault}: left {left or list(files(work / 'out'))}")
     else:
-        kept = "old" if found.value == states[0] else "new" if found.value == states[1] else "in between, and went on"
-        row.add(f"{how}; {kept}" if how == "killed" else how)
+        kept = "old" if found.value == states[0] else "new" if found.value == states[1] else "in between"
+        row.add(f"{kept}, then new")

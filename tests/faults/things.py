@@ -8,18 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array  # noqa: F401 - what is imported late is imported here, once for all children
 import killable_fit
+import netCDF4  # noqa: F401
 import numpy as np
 import torch
-import torch._dynamo  # what is imported late is imported here, once for all children
+import torch._dynamo
 import xarray as xr
+import xarray.computation.nanops
 import zarr  # noqa: F401
 from cli_cases import vector_config, write_pairs
 from ocean_cases import random_fourier
 
 import probcl as pcl
+import probcl.cli.app
+import probcl.cli.assimilate
+import probcl.cli.fit
 from probcl.assimilation import Assimilator, read_archive, read_tracks, simulate_tracks, to_cf, write
 from probcl.assimilation.archive import Archive
+from probcl.assimilation.baselines import hyperparameters
 from probcl.cli import main
 from probcl.cli.arrays import ArrayFile, read_array
 from probcl.cli.images import read_images
@@ -28,6 +35,8 @@ from probcl.retrieval import Library, shards
 from probcl.serialization import read_archive as read_tensors
 
 EPOCHS = 12
+# Enough to learn something from, in a second.
+hyperparameters._VIEWS = 4
 
 
 def digest(*values: Any) -> str:
@@ -136,8 +145,8 @@ def of_library(folder: Path) -> str:
 
 
 def write_ocean(folder: Path) -> None:
-    """Write an archive, and tracks as a table."""
-    archive = random_fourier(30, 3, seed=1)
+    """Write an archive, of as many members as make learning quick, and tracks as a table."""
+    archive = random_fourier(30, 3, seed=1, waves=20)
     archive.to_netcdf(folder / "archive.nc")
     tracks = simulate_tracks(archive.isel(member=[4]), n_drifters=3, window="2D", fix_interval="12h", position_error=80)
     table = tracks[["time", "latitude", "longitude"]].to_dataframe().reset_index().dropna()
@@ -154,16 +163,12 @@ def assimilate(folder: Path, suffix: str, seed: int = 0) -> int:
 
 
 def of_posterior(path: Path) -> str:
-    """Return a digest of a posterior's values; of the attributes, the time of writing differs."""
-    found = read_archive(path).load()
-    return digest(*(found[name].values for name in ("u", "v", "latitude", "longitude")))
-
-
-def members_of(path: Path) -> str:
-    """Return how many members a posterior has, when all that probcl reads of it is finite at sea."""
-    found = read_archive(path).load()
-    Archive.of(found)
-    return f"{found.sizes['member']} members"
+    """Return a digest of all that a posterior says, read as an archive and as a dataset, but when it was written."""
+    read = read_archive(path).load()
+    Archive.of(read)
+    engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
+    with xr.open_dataset(path, engine=engine) as whole:
+        return digest(*(of_dataset(found.assign_attrs(history="")) for found in (read, whole)))
 
 
 def write_assimilator(folder: Path) -> None:
@@ -187,11 +192,11 @@ def of_assimilator(folder: Path) -> str:
     return digest(learned.route.model.state_dict(), *parts)
 
 
-def posterior(folder: Path, seed: int = 0, members: int = 40) -> xr.Dataset:
+def posterior(folder: Path, seed: int = 0, members: int = 30) -> xr.Dataset:
     """A posterior of `write_ocean`'s archive, without an assimilator."""
     archive = read_archive(folder / "archive.nc").load()
     rng = np.random.default_rng(seed)
-    maps = np.where(np.isnan(archive["u"].values[:members, 1]), np.nan, rng.standard_normal((min(members, 30), 8, 9)))
+    maps = np.where(np.isnan(archive["u"].values[:members, 1]), np.nan, rng.standard_normal((members, 8, 9)))
     fields = {name: (("realization", "latitude", "longitude"), maps + k) for k, name in enumerate("uv")}
     for name in "uv":
         fields |= {f"{name}_mean": (("latitude", "longitude"), maps.mean(0))}

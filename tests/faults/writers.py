@@ -1,21 +1,27 @@
 """Two processes that write the same target at once: one of them whole, or a clear error, and never a mixture."""
 
+import io
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
 from faults import things
-from faults.processes import Row, Running, run, temporaries
+from faults.processes import Ended, Row, Running, run, temporaries
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What both write, each in its own way, and what is read back of the winner."""
+    """What both write, each in its own way, and what is read back of the winner.
+
+    `joint` says that one who writes after the other adds to what is there, and does not replace it.
+    """
 
     prepare: Callable[[Path], object]
     write: Callable[[Path, int], object]
     read: Callable[[Path], str]
+    joint: bool = False
 
 
 def _add(folder: Path, seed: int) -> None:
@@ -38,9 +44,10 @@ def _nothing(folder: Path) -> None:
 
 
 def _fit(folder: Path, seed: int) -> None:
-    code = things.fit(folder, "--seed", str(seed), "--debug")
+    with redirect_stderr(io.StringIO()) as said:
+        code = things.fit(folder, "--seed", str(seed))
     if code:
-        raise RuntimeError(f"{folder / 'out'}: exit code {code}")
+        raise RuntimeError(said.getvalue())
 
 
 CONTESTS: dict[str, Contest] = {
@@ -61,7 +68,10 @@ CONTESTS: dict[str, Contest] = {
         lambda folder: things.of_library(folder / "out"),
     ),
     "library, added to": Contest(
-        lambda folder: things.create_library(folder / "out"), _add, lambda folder: things.of_library(folder / "out")
+        lambda folder: things.create_library(folder / "out"),
+        _add,
+        lambda folder: things.of_library(folder / "out"),
+        joint=True,
     ),
     "assimilator": Contest(
         things.write_assimilator,
@@ -74,32 +84,47 @@ CONTESTS: dict[str, Contest] = {
 
 
 def writers(name: str, cases: int, seed: int, scratch: Path) -> Row:
-    """Let two processes write; compare with what each writes alone, and with one after the other."""
+    """Let two processes write: what is there must be what those that were not refused write, one after the other."""
     contest, row = CONTESTS[name], Row(f"two writers: {name}")
-    alone = []
-    for which in (0, 1):
-        folder = _prepared(contest, scratch / "here")
-        ended = run(contest.write, folder, which)
-        read = run(contest.read, folder)
-        assert read.value, (ended, read)
-        alone.append(read.value)
-        folder.rename(scratch / f"done-{which}")
+    # By who wrote: what is there then.
+    wholes = {order: _alone(contest, scratch, order) for order in ((0,), (1,), *(((0, 1), (1, 0)) * contest.joint))}
     for case in range(cases):
         folder = _prepared(contest, scratch / "here")
         both = [Running(_at, time.time() + 0.05, contest.write, folder, which) for which in (0, 1)]
         ends = [one.end() for one in both]
         found = run(contest.read, folder)
-        errors = [end.error for end in ends if end.error]
-        unclear = [error for error in errors if "out" not in error]
-        if found.value not in alone and not (name == "library, added to" and not errors and found.value):
-            row.add(lost=f"{row.fault}: {found} after {ends}")
-        elif len(errors) == 2 or temporaries(folder):
-            row.add(lost=f"{row.fault}: both refused, or left {temporaries(folder)}: {ends}")
-        else:
-            told = "one refused, the other whole" if errors else "both wrote, the last is whole"
-            row.add(told, silent=f"{row.fault}: {unclear}" if unclear else "")
+        _judge(row, contest, folder, [end.error or end.signal for end in ends], wholes, found)
         folder.rename(scratch / f"done-case-{case}")
     return row
+
+
+def _alone(contest: Contest, scratch: Path, order: tuple[int, ...]) -> str:
+    """Return what is read when they write one after the other."""
+    folder = _prepared(contest, scratch / "here")
+    for which in order:
+        ended = run(contest.write, folder, which)
+        assert not ended.error, ended
+    read = run(contest.read, folder)
+    assert read.value, read
+    folder.rename(scratch / f"done-{order}")
+    return read.value
+
+
+def _judge(
+    row: Row, contest: Contest, folder: Path, errors: list[str | int], wholes: dict[tuple[int, ...], str], found: Ended
+) -> None:
+    wrote = {which for which, error in enumerate(errors) if not error}
+    # Where they add to each other all of them are there, else the last, which may be any.
+    kept = [value for order, value in wholes.items() if set(order) == wrote or (set(order) < wrote and len(wholes) < 3)]
+    unclear = [error for error in errors if error and str(folder / "out") not in str(error)]
+    if not wrote or found.value not in kept:
+        row.add(lost=f"{row.fault}: {found} after {errors}")
+    elif temporaries(folder):
+        row.add(lost=f"{row.fault}: left {temporaries(folder)} after {errors}")
+    else:
+        both = "both wrote, both are there" if contest.joint else "both wrote, the last is whole"
+        told = "one refused, the other whole" if any(errors) else both
+        row.add(told, silent=f"{row.fault}: {unclear}" if unclear else "")
 
 
 def _prepared(contest: Contest, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from scipy.io import netcdf_file
 
 from probcl.checks import describe
 from probcl.errors import DataFileError
+from probcl.files import put_back
 from probcl.zarr_folders import require_readable
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | xr.Dataset
@@ -103,6 +104,7 @@ def has_dask() -> bool:
 
 
 def _open(path: Path) -> xr.Dataset:
+    put_back(path)
     folder = path.is_dir()
     if not path.exists():
         raise DataFileError(f"source must be a file, got {path.name!r}, which does not exist")
