@@ -205,8 +205,8 @@ def test_a_context_starts_the_encoder_of_tracks_and_is_saved(tracks: xr.Dataset,
 
 
 def test_an_assimilator_of_patches_analyses_the_one_asked_for(tracks: xr.Dataset) -> None:
-    learned = Assimilator.fit(ARCHIVE, **SEEN, patch=(4, 5), method="information", **QUICK)
-    seen = simulate_tracks(ARCHIVE.isel(member=[55]), **{**SEEN, "n_drifters": 15}, seed=9)
+    learned = Assimilator.fit(ARCHIVE, **{**SEEN, "n_drifters": (2, 16)}, patch=(4, 5), method="information", **QUICK)
+    seen = simulate_tracks(ARCHIVE.isel(member=[55]), **{**SEEN, "n_drifters": 30}, seed=9)
     analysis = learned.assimilate(seen, members=5, centre=(-33.0, 21.0))
     assert dict(analysis.u.sizes) == {"realization": 5, "time": 1, "latitude": 4, "longitude": 5}
     assert set(analysis.latitude.values) <= set(ARCHIVE.latitude.values)

@@ -230,7 +230,7 @@ def test_windows_of_the_archive_see_what_interpolation_in_space_and_time_sees() 
 
 def test_land_does_not_enter_interpolation_and_a_drifter_ashore_takes_the_nearest_sea() -> None:
     latitude, longitude = axes()
-    values = np.broadcast_to(longitude, (1, 1, 2, 8, 9)).copy()
+    values = np.zeros((1, 1, 2, 8, 9))
     values[..., :4, :4] = np.nan
     grid = Archive.of(dataset(values, latitude, longitude)).grid
     points, weights = grid.weights(np.array([-33.1, -34.0]), np.array([20.9, 20.05]))

@@ -19,6 +19,7 @@ from probcl.assimilation.suite import FLOORS, Suite
 
 INTERPOLATION = "OI, stream function"
 _ENDS = ("value", "low", "high")
+_TUNING_WINDOWS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +131,10 @@ def _interpolation(
     method = suite.methods[INTERPOLATION]
     if archive is None or not isinstance(method, OptimalInterpolation):
         raise ValueError("learned must have its archive, and suite an optimal interpolation")
-    aside = archive.isel(member=slice(-12, None)) if "member" in archive.dims else archive
-    cases = simulate_cases(aside, config.campaign, 12, fix_interval=interval, n_drifters=drifters, seed=config.seed + 1)
+    aside = archive.isel(member=slice(-_TUNING_WINDOWS, None)) if "member" in archive.dims else archive
+    cases = simulate_cases(
+        aside, config.campaign, _TUNING_WINDOWS, fix_interval=interval, n_drifters=drifters, seed=config.seed + 1
+    )
     return tune_setting(method, "error_floor", FLOORS, cases, seed=config.seed)
 
 
