@@ -131,8 +131,10 @@ class TensorSource(_CountedSource):
 
     def in_order(self) -> Iterator[tuple[int, Batch]]:
         """Yield all pairs once, some at a time, each time with the number of the first."""
-        for start in range(0, self.pairs, _ROWS_AT_ONCE):
-            stop = start + _ROWS_AT_ONCE
+        # No more than in training, where a batch may be all that memory holds.
+        rows = min(_ROWS_AT_ONCE, self.plan.batch_size or _ROWS_AT_ONCE)
+        for start in range(0, self.pairs, rows):
+            stop = start + rows
             yield start, self._to_device(self._u[start:stop], self._v[start:stop])
 
     def describe(self, sample: Batch) -> dict[str, Any]:
