@@ -81,7 +81,7 @@ def main() -> None:
     command.add_argument("--members", type=int, default=30_000, help="of the archive")
     command.add_argument("--windows", type=int, default=205, help="to test on")
     command.add_argument("--rounds", type=int, default=3, help="pairs for each member, each with other drifters")
-    command.add_argument("--epochs", type=int, default=9, help="of the contrastive routes")
+    command.add_argument("--epochs", type=int, default=27, help="of the contrastive routes")
     command.add_argument("--slow-windows", type=int, default=200, help="of these, for ES-MDA and the sampler")
     command.add_argument("--exact-windows", type=int, default=60, help="of these, for the exact posterior")
     command.add_argument("--seed", type=int, default=0)
