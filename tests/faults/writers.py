@@ -1,6 +1,7 @@
 """Two processes that write the same target at once: one of them whole, or a clear error, and never a mixture."""
 
 import io
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -128,9 +129,12 @@ def _judge(
 
 
 def _prepared(contest: Contest, folder: Path) -> Path:
-    (folder / "out").mkdir(parents=True)
-    ended = run(contest.prepare, folder)
-    assert not ended.error, ended
+    start = folder.with_name("start")
+    if not start.exists():
+        (start / "out").mkdir(parents=True)
+        ended = run(contest.prepare, start)
+        assert not ended.error, ended
+    shutil.copytree(start, folder)
     return folder
 
 
