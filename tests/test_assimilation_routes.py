@@ -271,7 +271,7 @@ def test_draws_of_a_decoder_prior_are_told_from_data_less_well_than_those_of_a_g
         normal = torch.distributions.MultivariateNormal(torch.zeros(6), bent(2000, 0).T.cov()).sample((300,))
         data, drawn = bent(300, 2) + noise[0], decoder.sample((300,)) + noise[1]
     close, far = (pcl.diagnostics.c2st(data, y).accuracy for y in (drawn, normal + noise[2]))
-    assert close < 0.6
+    assert close < 0.65
     assert close < far - 0.1
 
 

@@ -58,6 +58,20 @@ def test_what_it_writes_is_the_posterior_of_the_library(folder: Path, capsys: py
     assert read_archive(folder / "b.nc").sizes["member"] == 6
 
 
+def test_info_says_what_was_learned_and_cite_what_is_behind_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = Assimilator.load(folder / "model")
+    found = run_json(capsys, "info", folder / "model")
+    assert (found["method"], found["n_drifters"], found["modes"]) == ("information", [3, 3], learned.prior.rank)
+    assert found["trained_on"]["maps"] == learned.record["trained_on"]["maps"]
+    assert run("info", folder / "model") == 0
+    assert "3 to 3 drifters, 2 days of fixes every 12 h, errors of 80 m" in " ".join(capsys.readouterr().out.split())
+    assert run("cite", folder / "model") == 0
+    assert "baptista2025mathematical" in capsys.readouterr().out
+    assert run("cite", folder / "model", "--sampler", "smc") == 2
+
+
 def test_several_times_are_analysed_in_one_file(folder: Path) -> None:
     times = ("--time", "2002-01-01T18:00", "--time", "2002-01-02")
     assert run(*use(folder, *times, "--members", 3, "-o", folder / "c.nc"), "-q") == 0

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from probcl.citations import citations
+from probcl.cli import assimilator
 from probcl.cli.folder import open_folder
 from probcl.cli.screen import current
 from probcl.cli.use import SAMPLERS, ModelPath, SamplerName
@@ -16,11 +17,16 @@ def cite(
 ) -> None:
     """Print BibTeX for the papers behind the parts of a model."""
     screen = current()
-    folder = open_folder(model)
-    loss = None if folder.config is None else folder.config.loss.build()
-    if loss is None:
-        screen.warn(f"{model}: the loss was not recorded, so its paper is not among these")
-    papers = citations(folder.model, loss, None if sampler is None else SAMPLERS[sampler]())
+    learned = assimilator.load_if_assimilator(model)
+    if learned is not None:
+        assimilator.refuse_sampler(sampler)
+        papers = citations(learned.route.model, learned.route.loss, learned.route.sampler)
+    else:
+        folder = open_folder(model)
+        loss = None if folder.config is None else folder.config.loss.build()
+        if loss is None:
+            screen.warn(f"{model}: the loss was not recorded, so its paper is not among these")
+        papers = citations(folder.model, loss, None if sampler is None else SAMPLERS[sampler]())
     screen.show(
         {"citations": [{"key": paper.key, "reason": paper.reason, "bibtex": paper.bibtex} for paper in papers]},
         "\n\n".join(paper.bibtex for paper in papers),

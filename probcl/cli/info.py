@@ -1,11 +1,13 @@
 """``probcl info``: what a model is."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from probcl.cli import assimilator
 from probcl.cli.folder import ModelFolder, open_folder
 from probcl.cli.screen import current
 from probcl.cli.use import ModelPath
@@ -16,8 +18,12 @@ from probcl.serialization import to_config
 def info(model: ModelPath) -> None:
     """Say what a model is: its parts, what its conditionals are good for, and how it was fitted."""
     screen = current()
+    learned = assimilator.load_if_assimilator(model)
+    if learned is not None:
+        screen.show(assimilator.describe(learned, model), _table(model, assimilator.facts(learned, model)))
+        return
     folder = open_folder(model)
-    screen.show(describe(folder), _table(folder))
+    screen.show(describe(folder), _table(model, facts(folder)))
 
 
 def describe(folder: ModelFolder) -> dict[str, Any]:
@@ -62,12 +68,12 @@ def facts(folder: ModelFolder) -> dict[str, str]:
     return told
 
 
-def _table(folder: ModelFolder) -> Table:
+def _table(path: Path, told: dict[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("model", Text(str(folder.path), style="bold"))
-    for name, value in facts(folder).items():
+    table.add_row("model", Text(str(path), style="bold"))
+    for name, value in told.items():
         table.add_row(name, Text(value))
     return table
 

@@ -38,8 +38,8 @@ def _library(path: Path, seed: int) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "model": Target(lambda path, seed: things.model(seed).save(path), "model", things.of_model, 8_000),
-    "checkpoint": Target(things.write_checkpoint, "checkpoint", things.of_checkpoint, 20_000),
+    "model": Target(lambda path, seed: things.model(seed).save(path), "model", things.of_model, 5_000),
+    "checkpoint": Target(things.write_checkpoint, "checkpoint", things.of_checkpoint, 5_000),
     "library": Target(_library, "shelf", things.of_library, 120_000),
     "netCDF": Target(
         lambda path, seed: things.write(things.posterior(path.parents[1], seed), path),

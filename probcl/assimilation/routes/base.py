@@ -17,6 +17,7 @@ from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import WindowPairs
 from probcl.losses import Loss
 from probcl.model import BimodalModel
+from probcl.samplers import Sampler
 from probcl.training import History, fit
 
 # Part of the training in which the learning rate rises.
@@ -44,6 +45,8 @@ class Route(ABC):
     settings: ClassVar[Mapping[str, Any]]
     trial_windows: ClassVar[int] = 100
     """On how many held-out windows it is compared with other routes, at most."""
+    sampler: Sampler | None = None
+    """What the posterior is drawn with, where it is not in closed form."""
 
     def __init__(self, prior: FieldPrior, model: BimodalModel) -> None:
         self.prior, self.model = prior, model

@@ -1,0 +1,64 @@
+"""What ``probcl info`` and ``probcl cite`` say of what ``probcl assimilate`` has learned."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probcl.cli.errors import Misuse
+
+if TYPE_CHECKING:
+    from probcl.assimilation import Assimilator
+
+
+def load_if_assimilator(path: Path) -> "Assimilator | None":
+    """Read the learned analysis in a folder; None if what is there is something else."""
+    from probcl.assimilation import Assimilator
+    from probcl.assimilation.storage import STATE_FILE
+
+    return Assimilator.load(path) if (path / STATE_FILE).is_file() else None
+
+
+def describe(learned: "Assimilator", path: Path) -> dict[str, Any]:
+    """Return what a learned analysis is, as JSON values."""
+    from probcl.assimilation.simulation import seconds_of
+
+    campaign, record = learned.campaign, learned.record
+    return {
+        "path": str(path),
+        "method": learned.route.name,
+        "why": record["choice"].get("why"),
+        "prior": learned.prior.kind,
+        "modes": learned.prior.rank,
+        "parameters": sum(parameter.numel() for parameter in learned.route.model.parameters()),
+        "window_days": campaign.length / np.timedelta64(1, "D"),
+        "fix_interval_hours": [seconds_of("fix_interval", interval) / 3600 for interval in campaign.intervals],
+        "n_drifters": list(campaign.fleet),
+        "position_error": campaign.position_error,
+        "patch": learned.patch,
+        "spread": learned.route.spread,
+        **{part: {name: record[part].get(name) for name in ("times", "maps")} for part in ("trained_on", "held_out")},
+        "version": record["version"],
+    }
+
+
+def facts(learned: "Assimilator", path: Path) -> dict[str, str]:
+    """Return the same for people, by name."""
+    said = describe(learned, path)
+    (low, high), (first, last) = said["n_drifters"], (time[:10] for time in said["trained_on"]["times"])
+    every = ", ".join(f"{hours:g}" for hours in said["fix_interval_hours"])
+    return {
+        "method": said["method"] + (f": {said['why']}" if said["why"] else ""),
+        "prior": f"{said['prior']}, {said['modes']} modes",
+        "learned for": f"{low} to {high} drifters, {said['window_days']:g} days of fixes every {every} h, "
+        f"errors of {said['position_error']:g} m",
+        "analyses": "the whole grid" if said["patch"] is None else f"patches of {said['patch']} cells",
+        "trained on": f"{said['trained_on']['maps']} maps, {first} to {last}",
+        "spread": f"{said['spread']:.3g} of the model's own, by calibration",
+    }
+
+
+def refuse_sampler(sampler: object) -> None:
+    """Raise `Misuse` for a sampler where the method already says what members were drawn with."""
+    if sampler is not None:
+        raise Misuse("--sampler is for models; a learned analysis has its own")
