@@ -66,7 +66,7 @@ def test_info_says_what_was_learned_and_cite_what_is_behind_it(
     assert (found["method"], found["n_drifters"], found["modes"]) == ("information", [3, 3], learned.prior.rank)
     assert found["trained_on"]["maps"] == learned.record["trained_on"]["maps"]
     assert run("info", folder / "model") == 0
-    assert "3 to 3 drifters, 2 days of fixes every 12 h, errors of 80 m" in " ".join(capsys.readouterr().out.split())
+    assert "3 drifters, 2 days of fixes every 12 h, errors of 80 m" in " ".join(capsys.readouterr().out.split())
     assert run("cite", folder / "model") == 0
     assert "baptista2025mathematical" in capsys.readouterr().out
     assert run("cite", folder / "model", "--sampler", "smc") == 2

@@ -339,11 +339,7 @@ class Assimilator:
         return cls(**storage.load(require_path("path", path)))
 
     def __repr__(self) -> str:
-        low, high = self.campaign.fleet
-        return (
-            f"Assimilator({self.route.name}, {self.prior.rank} modes, {low}–{high} drifters, "
-            f"{self.campaign.window} of fixes every {self.campaign.fix_interval})"
-        )
+        return f"Assimilator({self.route.name}, {self.prior.rank} modes, {self.campaign})"
 
 
 def _origins(archive: xr.Dataset) -> xr.Dataset:

@@ -69,6 +69,16 @@ class Campaign:
         """Length of the window."""
         return timedelta_of("window", self.window)
 
+    @property
+    def hours(self) -> list[float]:
+        """Times between fixes, in hours."""
+        return [seconds_of("fix_interval", interval) / 3600 for interval in self.intervals]
+
+    def __str__(self) -> str:
+        (low, high), every = self.fleet, ", ".join(f"{hours:g}" for hours in self.hours)
+        drifters = f"{high} drifters" if low == high else f"{low}–{high} drifters"
+        return f"{drifters}, {self.length / np.timedelta64(1, 'D'):g} days of fixes every {every} h"
+
     def unlike(self, observed: Segments) -> str:
         """Return in what the tracks of a window differ from those learned, in words; nothing if they are alike.
 
@@ -81,11 +91,10 @@ class Campaign:
             Segments of the window, read with ``error_floor=0``.
         """
         count = len(np.unique(observed.trajectory))
-        hours = [seconds_of("fix_interval", interval) / 3600 for interval in self.intervals]
         fix_error = observed.error * observed.duration / np.sqrt(2)
         differences = [
             _difference("{} drifter" if count == 1 else "{} drifters", count, self.fleet),
-            _difference("fixes every {} hours", float(np.median(observed.duration)) / 3600, hours),
+            _difference("fixes every {} hours", float(np.median(observed.duration)) / 3600, self.hours),
             _difference("fixes with errors of {} m", float(np.median(fix_error)), [self.position_error]),
         ]
         return ", ".join(filter(None, differences))

@@ -21,8 +21,6 @@ def load_if_assimilator(path: Path) -> "Assimilator | None":
 
 def describe(learned: "Assimilator", path: Path) -> dict[str, Any]:
     """Return what a learned analysis is, as JSON values."""
-    from probcl.assimilation.simulation import seconds_of
-
     campaign, record = learned.campaign, learned.record
     return {
         "path": str(path),
@@ -32,7 +30,7 @@ def describe(learned: "Assimilator", path: Path) -> dict[str, Any]:
         "modes": learned.prior.rank,
         "parameters": sum(parameter.numel() for parameter in learned.route.model.parameters()),
         "window_days": campaign.length / np.timedelta64(1, "D"),
-        "fix_interval_hours": [seconds_of("fix_interval", interval) / 3600 for interval in campaign.intervals],
+        "fix_interval_hours": campaign.hours,
         "n_drifters": list(campaign.fleet),
         "position_error": campaign.position_error,
         "patch": learned.patch,
@@ -45,13 +43,11 @@ def describe(learned: "Assimilator", path: Path) -> dict[str, Any]:
 def facts(learned: "Assimilator", path: Path) -> dict[str, str]:
     """Return the same for people, by name."""
     said = describe(learned, path)
-    (low, high), (first, last) = said["n_drifters"], (time[:10] for time in said["trained_on"]["times"])
-    every = ", ".join(f"{hours:g}" for hours in said["fix_interval_hours"])
+    first, last = (time[:10] for time in said["trained_on"]["times"])
     return {
         "method": said["method"] + (f": {said['why']}" if said["why"] else ""),
         "prior": f"{said['prior']}, {said['modes']} modes",
-        "learned for": f"{low} to {high} drifters, {said['window_days']:g} days of fixes every {every} h, "
-        f"errors of {said['position_error']:g} m",
+        "learned for": f"{learned.campaign}, errors of {said['position_error']:g} m",
         "analyses": "the whole grid" if said["patch"] is None else f"patches of {said['patch']} cells",
         "trained on": f"{said['trained_on']['maps']} maps, {first} to {last}",
         "spread": f"{said['spread']:.3g} of the model's own, by calibration",
