@@ -102,9 +102,8 @@ def require_apart(test: xr.Dataset, record: Mapping[str, Any], gap: Duration) ->
         if near.any() and shared != []:
             whose = "" if shared is None else f"member {shared[0]} and {len(shared) - 1} others that were, with "
             raise ValueError(
-                f"test must be of other members than were {what}, or at least gap={gap} (`gap` of the evaluation) from "
-                f"{first} to {last}, got "
-                f"{whose}{int(near.sum())} times that are not, the first {times[near][0]}"
+                f"test must be of other members than were {what}, or at least gap={gap} from {first} to {last}, got "
+                f"{whose}{int(near.sum())} times that are not, the first {times[near][0]}; the evaluation takes a `gap`"
             )
 
 
