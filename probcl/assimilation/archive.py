@@ -201,7 +201,7 @@ class Archive:
         """
         count, steps = len(self.times), np.diff(self.times)
         if count == 1:
-            return self._windows_about(np.arange(1)), np.zeros(1, "timedelta64[ns]")
+            return self.windows_about(np.arange(1)), np.zeros(1, "timedelta64[ns]")
         if (steps != steps[0]).any():
             raise ValueError(f"archive must have evenly spaced times, got steps from {steps.min()} to {steps.max()}")
         outer = int(np.floor(start / steps[0])), int(np.ceil(end / steps[0]))
@@ -209,13 +209,13 @@ class Archive:
         for before, after in ((min(low, 0), max(high, 0)) for low, high in (outer, inner)):
             centre = np.arange(-before, count - after)
             if len(centre):
-                return self._windows_about(centre), np.arange(before, after + 1) * steps[0]
+                return self.windows_about(centre), np.arange(before, after + 1) * steps[0]
         raise ValueError(
             f"archive must span the tracks' window, {_days(start):.2f} to {_days(end):.2f} days from the analysis, got "
             f"{count} maps over {_days(self.times[-1] - self.times[0]):.2f} days"
         )
 
-    def _windows_about(self, centres: Int[np.ndarray, " centres"]) -> Int[np.ndarray, "windows 2"]:
+    def windows_about(self, centres: Int[np.ndarray, " centres"]) -> Int[np.ndarray, "windows 2"]:
         """Return (member, central map) of these maps of all members, members slowest."""
         return np.stack(np.meshgrid(np.arange(len(self.values)), centres, indexing="ij"), axis=-1).reshape(-1, 2)
 

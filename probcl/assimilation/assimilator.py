@@ -202,7 +202,8 @@ class Assimilator:
             route = trained(route.name, lessons, again="-refit")
             route.calibrate_like(best.route)
         record = {**_record(used, parts.held_out, seed, pairs), "choice": dict(why)}
-        frame, origins = Frame.of(used, Archive.of(used).grid), _origins(lessons.archive)
+        grid = lessons.prior.grid if patch is None else Archive.of(used).grid
+        frame, origins = Frame.of(used, grid), _origins(lessons.archive)
         learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)
         learned.archive = lessons.archive
         return learned

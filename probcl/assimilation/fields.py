@@ -180,8 +180,7 @@ def window_index(archive: Archive, lags: Any) -> Int[np.ndarray, "windows 2"]:
         raise ValueError(
             f"archive must cover a window, {lags[-1] - lags[0]} long, got {archive.times[0]} to {archive.times[-1]}"
         )
-    grid = np.meshgrid(np.arange(len(archive.values)), centres, indexing="ij")
-    return np.stack([axis.ravel() for axis in grid], axis=1)
+    return archive.windows_about(centres)
 
 
 def windows_at(

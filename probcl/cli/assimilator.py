@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probcl.cli.errors import Misuse
+from probcl.model import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from probcl.assimilation import Assimilator
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 def load_if_assimilator(path: Path) -> "Assimilator | None":
     """Read the learned analysis in a folder; None if what is there is something else."""
+    # A model has its weights here; reading one needs nothing of assimilation.
+    if (path / WEIGHTS_FILE).is_file():
+        return None
     from probcl.assimilation import Assimilator
     from probcl.assimilation.storage import STATE_FILE
 
@@ -52,9 +55,3 @@ def facts(learned: "Assimilator", path: Path) -> dict[str, str]:
         "trained on": f"{said['trained_on']['maps']} maps, {first} to {last}",
         "spread": f"{said['spread']:.3g} of the model's own, by calibration",
     }
-
-
-def refuse_sampler(sampler: object) -> None:
-    """Raise `Misuse` for a sampler where the method already says what members were drawn with."""
-    if sampler is not None:
-        raise Misuse("--sampler is for models; a learned analysis has its own")

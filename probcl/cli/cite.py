@@ -6,6 +6,7 @@ import typer
 
 from probcl.citations import citations
 from probcl.cli import assimilator
+from probcl.cli.errors import Misuse
 from probcl.cli.folder import open_folder
 from probcl.cli.screen import current
 from probcl.cli.use import SAMPLERS, ModelPath, SamplerName
@@ -19,7 +20,8 @@ def cite(
     screen = current()
     learned = assimilator.load_if_assimilator(model)
     if learned is not None:
-        assimilator.refuse_sampler(sampler)
+        if sampler is not None:
+            raise Misuse("--sampler is for models; a learned analysis has its own")
         papers = citations(learned.route.model, learned.route.loss, learned.route.sampler)
     else:
         folder = open_folder(model)
