@@ -74,7 +74,7 @@ def learn(train: xr.Dataset, options: argparse.Namespace) -> tuple[Assimilator, 
     """Return a learned analysis, and the seconds that took."""
     settings: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch, "prior": "eof"}
     if options.world == "currents" and options.patch is None:
-        settings["prior"] = "stream function"
+        settings["prior"] = options.prior
     began = time.perf_counter()
     learned = Assimilator.fit(
         train,
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--interval", default="48h")
     parser.add_argument("--method", default="information")
     parser.add_argument("--smoother", action="store_true", help="the ensemble smoother too, which takes longest")
+    parser.add_argument("--prior", default="hybrid", help="of the currents of a whole region; EOFs elsewhere")
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)

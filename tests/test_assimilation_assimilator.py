@@ -18,6 +18,7 @@ from probcl.assimilation.encoders import TrackInformation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.holdout import decorrelation_time, hold_out, require_apart
 from probcl.assimilation.patches import patch_at
+from probcl.assimilation.routes import InformationRoute
 from probcl.assimilation.segments import segments
 
 ARCHIVE = random_fourier(60, 3, seed=4)
@@ -114,7 +115,7 @@ def test_one_long_member_is_held_out_by_time_with_a_gap_and_a_refit_learns_from_
     assert np.datetime64(begin) - np.datetime64(last) >= 5 * DAY
     assert again.record["trained_on"]["maps"] == LONG.sizes["time"] > first.record["trained_on"]["maps"]
     assert again.record["held_out"] == first.record["held_out"]
-    assert again.route.spread == first.route.spread != 1.0
+    assert again.route.spread != first.route.spread
     np.testing.assert_allclose(again.prior.mean[0], Archive.of(LONG).maps.mean(0), atol=0.05)
     with pytest.raises(ValueError, match="must be of other members than were trained on"):
         again.evaluate(LONG, baselines=None)
@@ -309,6 +310,26 @@ def test_a_shuffled_split_is_known_member_by_member() -> None:
     require_apart(labelled.isel(member=members[40:]), record, "1D")
     with pytest.raises(ValueError, match="test must be of other members"):
         require_apart(labelled.isel(member=members[39:]), record, "1D")
+
+
+def test_a_refit_has_the_mean_calibration_of_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([0.5, 2.0])
+    monkeypatch.setattr(InformationRoute, "calibrate", lambda self, *_: setattr(self, "spread", next(found)))
+    learned = Assimilator.fit(LONG, **SEEN, gap="5D", refit=True, method="information", prior="eof", **QUICK)
+    assert learned.route.spread == pytest.approx(1.0)
+    assert next(found, None) is None
+
+
+@pytest.mark.parametrize("archive", [LONG, ARCHIVE], ids=["one member", "several"])
+def test_the_first_part_is_held_out_as_the_last_is(archive: xr.Dataset) -> None:
+    last, first = (hold_out(archive, 0.2, "5D", 3 * DAY, first=first) for first in (False, True))
+    name = "member" if archive.sizes.get("member", 1) > 1 else "time"
+    whole = last.whole[name].values
+    count, aside = len(last.train[name]), len(last.held_out[name])
+    np.testing.assert_array_equal(last.train[name], whole[:count])
+    np.testing.assert_array_equal(last.held_out[name], whole[-aside:])
+    np.testing.assert_array_equal(first.train[name], whole[-count:])
+    np.testing.assert_array_equal(first.held_out[name], whole[:aside])
 
 
 def test_what_is_held_out_of_one_member_covers_a_window() -> None:

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import xarray as xr
 from ocean_cases import DAY, random_fourier
 
 from probcl.assimilation.archive import Archive
-from probcl.assimilation.baselines import OptimalInterpolation
+from probcl.assimilation.baselines import OptimalInterpolation, gaspari_cohn
 from probcl.assimilation.baselines.covariance import Points
 from probcl.assimilation.fields import FieldPrior, window_index, windows_at
+from probcl.assimilation.hybrid import _partitions, fit_hybrid
+from probcl.sphere import EARTH_RADIUS
 
 ONE = np.zeros(1, "timedelta64[ns]")
 THREE = np.arange(-1, 2) * DAY
@@ -65,6 +68,49 @@ def test_modes_of_the_stream_function_have_the_covariance_of_optimal_interpolati
         crossed = variance * covariance(later, there) * np.multiply.outer(sigma, sigma)
         found = np.einsum("kcp,kdq->cpdq", prior.modes[:, lag], prior.modes[:, 1]).reshape(expected.shape)
         np.testing.assert_allclose(found, crossed, atol=1e-4 * expected.max())
+
+
+def test_modes_of_the_hybrid_have_the_mixed_covariance(archive: Archive) -> None:
+    process = OptimalInterpolation().fit_to(archive)
+    points = archive.values.shape[-1]
+    prior = FieldPrior.hybrid(archive, ONE, rank=2 * points - 1, hyperparameters=process.hyperparameters)
+    share, radius, _ = fit_hybrid(archive, process)
+    there = process._grid_points
+    sigma = process.stddev.reshape(-1)
+    covariance, variance, unresolved, _ = process.hyperparameters
+    smooth = variance * covariance(there, there) * np.multiply.outer(sigma, sigma)
+    sample = np.cov(archive.maps.reshape(len(archive.maps), -1).T)
+    distance = EARTH_RADIUS * np.linalg.norm(there.frame.position[:, None] - there.frame.position, axis=2)
+    expected = (1 - share) * smooth + share * np.tile(gaspari_cohn(distance, radius), (2, 2)) * sample
+    modes = prior.modes[:, 0].reshape(prior.rank, -1).astype(float)
+    np.testing.assert_allclose(modes.T @ modes, expected, atol=1e-4 * expected.max())
+    whole = (1 - share) * (variance + unresolved) * sigma**2 + share * np.diagonal(sample)
+    np.testing.assert_allclose(np.square(modes).sum(0) + np.square(prior.unresolved).ravel(), whole, rtol=1e-4)
+
+
+def test_the_archives_share_is_large_where_its_currents_are_of_few_patterns_and_none_where_maps_are_few() -> None:
+    """Currents that are sums of three patterns, over the whole sea, are told by sixty maps."""
+    patterns = random_fourier(3, 1, seed=3)
+    amounts = xr.DataArray(np.random.default_rng(0).standard_normal((60, 3)), dims=("case", "member"))
+    sums = patterns.u * amounts, patterns.v * amounts
+    summed = xr.Dataset({name: part.sum("member", skipna=False) for name, part in zip("uv", sums, strict=True)})
+    few = Archive.of(patterns.drop_dims("member").assign(summed.rename(case="member")))
+    share, radius, likelihood = fit_hybrid(few, OptimalInterpolation().fit_to(few))
+    assert share >= 0.8
+    assert radius > few.grid.diagonal
+    assert np.isfinite(likelihood)
+    sparse = Archive.of(random_fourier(4, 1, seed=3))
+    assert fit_hybrid(sparse, OptimalInterpolation().fit_to(sparse)).share == 0.0
+
+
+def test_what_is_left_out_is_apart_from_what_the_covariance_is_of() -> None:
+    one = Archive.of(random_fourier(1, 40, seed=5))
+    for known, left_out in _partitions(one, days=3.0):
+        apart = np.abs(np.flatnonzero(known)[:, None] - left_out)
+        assert apart.min() > 3
+    many = Archive.of(random_fourier(8, 2, seed=5))
+    for known, left_out in _partitions(many, days=3.0):
+        assert not set(np.flatnonzero(known) // 2) & set(left_out // 2)
 
 
 def test_windows_between_maps_are_linear_in_time(archive: Archive) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 
 from probcl import __version__
 from probcl.assimilation import storage
@@ -138,8 +139,8 @@ class Assimilator:
             Cells on a side, or rows and columns, of the patches to learn: the archive is cut into them (`patches`), and
             `assimilate` analyses the one about a place. The whole region unless given.
         prior
-            ``"eof"``, ``"stream function"``, ``"auto"`` (EOFs where the archive has many more windows than modes), or
-            a `FieldPrior`.
+            ``"eof"``, ``"stream function"``, ``"hybrid"`` (between the two), ``"auto"`` (EOFs where the archive has
+            many more windows than modes, and the hybrid elsewhere), or a `FieldPrior`.
         rank
             Modes to keep: 256 at most unless said.
         maps
@@ -151,8 +152,9 @@ class Assimilator:
         gap
             Where there is one member only, the time left out between what is trained on and what is held out.
         refit
-            Whether to train the chosen route once more, on all of the archive, and give it the calibration of the
-            first: where an archive of one member is short, what is held out and the gap are much of it.
+            Whether to train the chosen route twice more: without the archive's first part in place of its last, and
+            on all of it, with the mean of the calibrations that these two parts give. Where an archive of one member
+            is short, what is held out and the gap are much of it, and its end is one season.
         context
             Whether the nonlinear encoders of retrieval and of the sampler are given the mean of optimal interpolation
             in the prior's modes, to start from.
@@ -173,7 +175,8 @@ class Assimilator:
         if method != "auto" and method not in ROUTES:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
         campaign = Campaign(window, fix_interval, n_drifters, position_error)
-        parts = hold_out(archive, held_out, gap, campaign.length)
+        held = partial(hold_out, archive, held_out, gap, campaign.length)
+        parts = held()
         learn_from = partial(
             Lessons.of, campaign=campaign, patch=patch, prior=prior, rank=rank, maps=maps, pairs=pairs, seed=seed
         )
@@ -185,22 +188,30 @@ class Assimilator:
             route.remember(lessons.pairs)
             return route
 
+        def check(lessons: Lessons, aside: xr.Dataset) -> tuple[WindowPairs, Float[np.ndarray, "n 2 points"]]:
+            aside = aside if patch is None else patches(aside, patch)
+            judged = Archive.of(aside)
+            pairs_aside = simulate_pairs(aside, lessons.prior, campaign, min(_HELD_OUT_PAIRS, pairs), seed + 1, judged)
+            return pairs_aside, truths(judged, pairs_aside)
+
         lessons, used = learn_from(parts.train), parts.train
-        aside = parts.held_out if patch is None else patches(parts.held_out, patch)
-        judged = Archive.of(aside)
-        check = simulate_pairs(aside, lessons.prior, campaign, min(_HELD_OUT_PAIRS, pairs), seed + 1, judged)
-        truth = truths(judged, check)
+        unseen, truth = check(lessons, parts.held_out)
         trials = []
         for name in [method] if method != "auto" else worth_trying(lessons.prior, lessons.pairs):
-            route = trained(name, lessons, check)
-            route.calibrate(check, truth)
-            trials.append(Trial.of(route, check, truth, seed))
+            route = trained(name, lessons, unseen)
+            route.calibrate(unseen, truth)
+            trials.append(Trial.of(route, unseen, truth, seed))
         best, why = choose(trials)
         route = best.route
         if refit:
+            # At the archive's other end currents may be calmer, or less so.
+            other = held(first=True)
+            lessons = learn_from(other.train)
+            second = trained(route.name, lessons, again="-first")
+            second.calibrate(*check(lessons, other.held_out))
             lessons, used = learn_from(parts.whole), parts.whole
             route = trained(route.name, lessons, again="-refit")
-            route.calibrate_like(best.route)
+            route.calibrate_like(best.route, second)
         record = {**_record(used, parts.held_out, seed, pairs), "choice": dict(why)}
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
         frame, origins = Frame.of(used, grid), _origins(lessons.archive)

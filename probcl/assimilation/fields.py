@@ -14,10 +14,11 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
 from probcl.assimilation.archive import Archive
-from probcl.assimilation.baselines.covariance import Points, profile
+from probcl.assimilation.baselines.covariance import profile
 from probcl.assimilation.baselines.gaussian_process import OptimalInterpolation
 from probcl.assimilation.baselines.hyperparameters import Hyperparameters
 from probcl.assimilation.grid import Grid
+from probcl.assimilation.hybrid import Covariances, fit_hybrid
 from probcl.checks import require_count
 
 # Windows that EOFs are computed from, at most: more change the leading ones little.
@@ -45,7 +46,7 @@ class FieldPrior:
     unresolved
         Standard deviation of what the modes leave out, in m/s.
     kind
-        ``"eof"`` or ``"stream function"``.
+        ``"eof"``, ``"stream function"`` or ``"hybrid"``.
     """
 
     grid: Grid
@@ -95,26 +96,49 @@ class FieldPrior:
         says more than the archive's own EOFs do. Modes are those of the map at the time of the analysis, and at other
         times what they are expected to be then: no mode is spent on what tells nothing of that map.
         """
-        require_count("rank", rank)
         process = OptimalInterpolation(hyperparameters=hyperparameters, seed=seed).fit_to(archive)
-        covariance, variance, noise, _ = process.hyperparameters
-        there = Points(archive.grid.frame, np.zeros(process.mean.shape[1]))
-        sigma = process.stddev.reshape(-1)
-        space = variance * covariance(there, there) * np.multiply.outer(sigma, sigma)
-        power, patterns = eigsh(space, k=min(rank, len(space) - 1), v0=np.ones(len(space)))
+        both = Covariances.of(process, archive.maps)
+        return cls._of_covariance(process, lags, rank, both.smooth, both.variance(0.0), "stream function")
+
+    @classmethod
+    def hybrid(
+        cls, archive: Archive, lags: Any, rank: int, hyperparameters: Hyperparameters | None = None, seed: int = 0
+    ) -> "FieldPrior":
+        """Take the same of a mixture of that covariance with the archive's own, tapered, as `fit_hybrid` finds it.
+
+        What a year of maps says of a current that stays where it is, no homogeneous covariance does.
+        """
+        process = OptimalInterpolation(hyperparameters=hyperparameters, seed=seed).fit_to(archive)
+        share, radius, _ = fit_hybrid(archive, process, seed)
+        both = Covariances.of(process, archive.maps)
+        return cls._of_covariance(process, lags, rank, both.mixed(share, radius), both.variance(share), "hybrid")
+
+    @classmethod
+    def _of_covariance(
+        cls,
+        process: OptimalInterpolation,
+        lags: Any,
+        rank: int,
+        correlated: Float[np.ndarray, "two_points two_points"],
+        whole: Float[np.ndarray, " two_points"],
+        kind: str,
+    ) -> "FieldPrior":
+        """Take the leading modes of the covariance of one map; `whole` is its variance with what is uncorrelated."""
+        rank = min(require_count("rank", rank), len(correlated) - 1)
+        power, patterns = eigsh(correlated, k=rank, v0=np.ones(len(correlated)))
         now = (_with_signs(patterns) * np.sqrt(power.clip(min=0)))[:, ::-1].T
-        left = (np.diagonal(space) * (1 + noise / variance) - np.square(now).sum(0)).clip(min=0)
-        days = lags / np.timedelta64(1, "D")
+        left = (whole - np.square(now).sum(0)).clip(min=0)
+        covariance, days = process.hyperparameters.covariance, lags / np.timedelta64(1, "D")
         expected = profile(covariance.shape, (days / covariance.period) ** 2).value
         modes = now[:, None, :] * expected[:, None]
         shape = process.mean.shape
         return cls(
-            archive.grid,
+            process.grid,
             lags,
             np.broadcast_to(process.mean, (len(lags), *shape)),
             modes.reshape(-1, len(lags), *shape).astype(np.float32),
             np.sqrt(left).reshape(shape),
-            kind="stream function",
+            kind,
         )
 
     @property

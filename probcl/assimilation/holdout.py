@@ -21,8 +21,12 @@ class Holdout:
     """Both, and the gap between them."""
 
 
-def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.timedelta64) -> Holdout:
+def hold_out(
+    archive: xr.Dataset, fraction: float, gap: Duration, window: np.timedelta64, first: bool = False
+) -> Holdout:
     """Set the last members of an archive aside or, of one member, its last times and a gap before them.
+
+    With `first` they are the first members, or the first times and a gap after them.
 
     Raises
     ------
@@ -39,16 +43,17 @@ def hold_out(archive: xr.Dataset, fraction: float, gap: Duration, window: np.tim
         archive = archive.assign_coords(member=np.arange(count))
     if count > 1:
         kept = count - max(1, round(fraction * count))
-        return Holdout(archive.isel(member=slice(kept)), archive.isel(member=slice(kept, None)), archive)
+        aside = np.arange(count) < count - kept if first else np.arange(count) >= kept
+        return Holdout(archive.isel(member=~aside), archive.isel(member=aside), archive)
     times = archive["time"].values
     if len(times) == 1:
         raise ValueError("archive must have several members or times to hold some out, got one of each")
     # A step more than a window, so that there is a map in the middle of one.
-    begins = times[-1] - max(window + np.diff(times).max(), (times[-1] - times[0]) * fraction)
+    length = max(window + np.diff(times).max(), (times[-1] - times[0]) * fraction)
     apart = timedelta_of("gap", gap, zero=True)
-    ends = begins - apart
-    train, held_out = archive.isel(time=times <= ends), archive.isel(time=times >= begins)
-    if train.sizes["time"] == 0 or train["time"].values[-1] - times[0] < window:
+    away = times - times[0] if first else times[-1] - times
+    train, held_out = archive.isel(time=away >= length + apart), archive.isel(time=away <= length)
+    if train.sizes["time"] == 0 or np.ptp(train["time"].values) < window:
         raise ValueError(
             f"archive must be longer than its held-out part, the gap of {gap} and a window of {_days(window)}, got "
             f"{_days(times[-1] - times[0])}; use a smaller gap if the currents decorrelate faster"

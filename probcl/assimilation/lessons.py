@@ -56,12 +56,14 @@ def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None
     if prior == "auto":
         windows = len(archive.values) * len(archive.times)
         # A member is worth several windows only if it is long; maps days apart are nearly one.
-        prior = "eof" if len(archive.values) >= 2 * wanted or windows >= 50 * wanted else "stream function"
+        prior = "eof" if len(archive.values) >= 2 * wanted or windows >= 50 * wanted else "hybrid"
     if prior == "eof":
         return FieldPrior.eofs(archive, lags, wanted, seed)
     if prior == "stream function":
         return FieldPrior.stream_function(archive, lags, wanted, seed=seed)
-    raise ValueError(f"prior must be 'auto', 'eof', 'stream function' or a FieldPrior, got {prior!r}")
+    if prior == "hybrid":
+        return FieldPrior.hybrid(archive, lags, wanted, seed=seed)
+    raise ValueError(f"prior must be 'auto', 'eof', 'stream function', 'hybrid' or a FieldPrior, got {prior!r}")
 
 
 def _lags(archive: Archive, campaign: Campaign, maps: int) -> Any:

@@ -6,6 +6,7 @@ is calibrated on held-out pairs, and analyses the tokens of one window.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from statistics import geometric_mean
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,9 +77,9 @@ class Route(ABC):
         `spread` says by what factor.
         """
 
-    def calibrate_like(self, other: "Route") -> None:
-        """Take the correction that calibration found for a route trained as this one, on part of the archive."""
-        self.spread = other.spread
+    def calibrate_like(self, *others: "Route") -> None:
+        """Take the correction that calibration found for routes trained as this one, each on part of the archive."""
+        self.spread = geometric_mean(other.spread for other in others)
 
     @abstractmethod
     def analyse(self, tokens: Float[Tensor, "1 tokens width"], members: int, rng: np.random.Generator) -> Posterior:

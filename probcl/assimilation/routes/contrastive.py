@@ -54,6 +54,6 @@ class ContrastiveRoute(Route):
         self.model, found = recalibrate(self.model, *held_out.pairs, loss=ConditionalLoss(2, 0))
         self.spread = found.temperature_after / found.temperature_before
 
-    def calibrate_like(self, other: Route) -> None:
-        super().calibrate_like(other)
+    def calibrate_like(self, *others: Route) -> None:
+        super().calibrate_like(*others)
         self.model.temperature = Temperature(self.spread * self.model.temperature.value)
