@@ -9,7 +9,8 @@ MIN_VENV ?= .venv-min
 MIN_READY := $(MIN_VENV)/.ready
 MIN_TESTS := $(addprefix tests/test_,$(addsuffix .py,scores model losses training resume serialization priors \
 	conditional conditional_inference_data retrieval_library retrieval_index datasets datasets_ocean \
-	assimilation_output assimilation_readers assimilation_readers_tracks cli cli_config cli_use))
+	assimilation_output assimilation_readers assimilation_readers_tracks cli cli_config cli_use \
+	hub sklearn training_loggers))
 
 # Pinned versions hold for what is installed and for what builds it.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
