@@ -61,8 +61,9 @@ LITERAL = re.compile(r"(`[^`]*`)")
 # Several attributes told of together, of which Sphinx would take all but the last for a type.
 IVAR = re.compile(r"^:ivar [\w, ]+:")
 
-# `make docs-links` asks the sites that pages link to. One that turns robots away, or asks them to wait, is not broken.
-linkcheck_ignore = [r"https://ossci-datasets\.s3\.amazonaws\.com/mnist/$"]  # a folder of files, which cannot be listed
+# `make docs-links` asks the sites that pages link to. One that wants a login, or asks robots to wait, is not broken.
+# One that turns robots away belongs in the list.
+linkcheck_ignore: list[str] = []
 linkcheck_timeout = 30
 linkcheck_retries = 2
 linkcheck_rate_limit_timeout = 60
