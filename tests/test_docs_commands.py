@@ -74,6 +74,7 @@ def test_a_command_of_the_pages_runs_made_small(command, tmp_path):
 @pytest.mark.parametrize("page", APPLICATIONS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_an_application_takes_the_options_that_its_page_gives(page, monkeypatch):
     targets = {line.split(":")[0] for line in (ROOT / "Makefile").read_text().splitlines() if ":" in line}
+    monkeypatch.setenv("PROBCL_DATA", "where/data/are")
     assert commands(page)
     for command in commands(page):
         program, *arguments = command.split()
