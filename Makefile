@@ -9,13 +9,14 @@ MIN_VENV ?= .venv-min
 MIN_READY := $(MIN_VENV)/.ready
 MIN_TESTS := $(addprefix tests/test_,$(addsuffix .py,scores model losses training resume serialization priors \
 	conditional conditional_inference_data retrieval_library retrieval_index datasets datasets_ocean \
-	assimilation_output assimilation_readers assimilation_readers_tracks cli cli_config cli_use))
+	assimilation_output assimilation_readers assimilation_readers_tracks cli cli_config cli_use \
+	hub sklearn training_loggers))
 
 # Pinned versions hold for what is installed and for what builds it.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo ocean torus test test-all coverage test-min release-check lint docs docs-check bench clean
+.PHONY: help demo ocean torus test test-all coverage test-min release-check lint docs docs-check docs-links bench clean
 
 help:
 	@echo "make demo      fit images and labels on real digits; tables and a figure in results/mnist-digits"
@@ -29,6 +30,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation, strictly, into docs/_build/html"
 	@echo "make docs-check  the documentation in a browser: links, phone width, console, accessibility (needs Chromium)"
+	@echo "make docs-links  the links of the documentation to other sites (needs the network)"
 	@echo "make bench     the benchmarks, side by side with others, into results/benchmarks (best on a quiet machine)"
 	@echo "make clean     remove everything the targets above have made"
 
@@ -82,6 +84,10 @@ docs: $(DOCS_READY)
 docs-check: docs
 	$(BIN)/python -m pip install --quiet --editable ".[docs-check]"
 	$(BIN)/python docs/check_site.py
+
+# The pages as they were read for the site: nothing is run again.
+docs-links: docs
+	$(BIN)/python -m sphinx -b linkcheck -d docs/_build/html/.doctrees docs docs/_build/links
 
 bench: $(READY)
 	@for question in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$question || exit 1; done

@@ -61,6 +61,15 @@ LITERAL = re.compile(r"(`[^`]*`)")
 # Several attributes told of together, of which Sphinx would take all but the last for a type.
 IVAR = re.compile(r"^:ivar [\w, ]+:")
 
+# `make docs-links` asks the sites that pages link to. One that wants a login, or asks robots to wait, is not broken.
+# One that turns robots away belongs in the list.
+linkcheck_ignore: list[str] = []
+linkcheck_timeout = 30
+linkcheck_retries = 2
+linkcheck_rate_limit_timeout = 60
+linkcheck_report_timeouts_as_broken = True
+linkcheck_allow_unauthorized = True
+
 html_theme = "pydata_sphinx_theme"
 html_title = "probcl"
 html_logo = html_favicon = "_static/probcl.svg"

@@ -1,6 +1,4 @@
-import doctest
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,10 +314,3 @@ DATA = torch.arange(12.0).reshape(6, 2) ** 2
 def test_bad_input_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_documentation_prints_what_it_says():
-    page = Path(__file__).parents[1] / "docs" / "gaussian.md"
-    results = doctest.testfile(str(page), module_relative=False)
-    assert results.attempted > 0
-    assert results.failed == 0
