@@ -151,7 +151,8 @@ training: {epochs: 10, lr: 1e-2, device: cpu}
     ("pairs", "code", "said"),
     [
         (None, 2, "have no test pairs of their own"),
-        ("nowhere.npz", 2, "nowhere.npz: pairs must be"),
+        ("nowhere.npz", 1, "nowhere.npz: no such file or folder"),
+        ("pairs.csv", 2, "pairs.csv: pairs must be an .npz or .safetensors, a folder of classes, or a config"),
         ("other.npz", 2, "other.npz: pairs must be arrays called u and v, got a"),
         ("few.npz", 2, "few.npz: needs at least 20 pairs, got 5"),
         ("uneven.npz", 1, "u and v must hold equally many rows, got 30 and 29"),
@@ -160,6 +161,7 @@ training: {epochs: 10, lr: 1e-2, device: cpu}
 def test_pairs_that_are_none_are_refused(
     pairs: str | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("pairs.csv").write_text("u,v\n")
     np.savez("other.npz", a=np.zeros(3))
     np.savez("few.npz", u=np.zeros((5, 3)), v=np.zeros((5, 2)))
     np.savez("uneven.npz", u=np.zeros((30, 3)), v=np.zeros((29, 2)))

@@ -74,6 +74,12 @@ def array_file(text: str) -> ArrayFile:
     return ArrayFile(path=path, variables=names.split(",") if names else None, sample_dim=dim or None)
 
 
+def array_suffix(text: str) -> str | None:
+    """Return the suffix of the array file that a text names, of one that is not there too; None if it names none."""
+    path, _, _ = text.rpartition(":")
+    return next((suffix for name in (text, path) if (suffix := Path(name).suffix.lower()) in SUFFIXES), None)
+
+
 def read_array(file: ArrayFile) -> Shaped[Tensor, "n *event"]:
     """Read an array.
 

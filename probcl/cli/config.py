@@ -105,6 +105,8 @@ def read_config(path: Path) -> FitConfig:
 
     Raises
     ------
+    DataFileError
+        If it cannot be read.
     ConfigError
         With one line for each thing that is wrong.
     """

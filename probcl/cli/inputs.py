@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from probcl.cli.arrays import ArrayFile, array_file, names_in, read_array
+from probcl.cli.arrays import ArrayFile, array_file, array_suffix, names_in, read_array
 from probcl.cli.config import read_config
 from probcl.cli.errors import Misuse
 from probcl.cli.folder import ModelFolder
@@ -15,6 +15,7 @@ from probcl.cli.screen import Screen
 from probcl.cli.sources import Data, Images
 from probcl.datasets import Pairs
 from probcl.encoders import Label, LeNet, ResidualConvNet
+from probcl.errors import DataFileError
 from probcl.gauge import Side
 
 
@@ -46,6 +47,8 @@ def read_values(text: str, folder: ModelFolder, side: Side, screen: Screen) -> S
     path = Path(text)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         values: Tensor = read_images(image_files(path), *_image_format(folder), screen.track)
+    elif not path.exists() and array_suffix(text) is None:
+        raise DataFileError(f"{text}: no such file or folder")
     else:
         values = read_array(array_file(text))
     return as_input_of(type(folder.encoder(side)), values, str(path))
@@ -70,12 +73,14 @@ def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
     elif path.is_dir():
         classes = class_names(folder) or class_folders(path)
         pairs = Pairs(*read_classes(path, classes, *_image_format(folder), screen.track))
-    elif path.suffix.lower() in (".npz", ".safetensors") and path.exists():
+    elif not path.exists():
+        raise DataFileError(f"{path}: no such file or folder")
+    elif path.suffix.lower() in (".npz", ".safetensors"):
         if not {"u", "v"} <= set(names_in(path)):
             raise Misuse(f"{path}: pairs must be arrays called u and v, got {', '.join(names_in(path)) or 'none'}")
         pairs = Pairs(*(read_array(ArrayFile(path=str(path), key=side)) for side in "uv"))
     else:
-        raise Misuse(f"{path}: pairs must be an .npz or .safetensors that is there, a folder of classes, or a config")
+        raise Misuse(f"{path}: pairs must be an .npz or .safetensors, a folder of classes, or a config")
     sides: tuple[Side, Side] = ("u", "v")
     return Pairs(*(as_input_of(type(folder.encoder(side)), x, side) for side, x in zip(sides, pairs, strict=True)))
 
