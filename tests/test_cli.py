@@ -99,9 +99,11 @@ def test_an_error_is_one_line_on_stderr_and_an_exit_code(
 
 
 @pytest.mark.parametrize("module", ["probcl", "probcl.cli"])
-def test_the_package_is_run_as_a_module_too(module: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as done:
-        patch.setattr(sys, "argv", ["anything", "--version"])
+def test_the_package_is_run_as_a_module_too(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["anything", "--version"])
+    with pytest.raises(SystemExit) as done:
         runpy.run_module(module, run_name="__main__", alter_sys=False)
     assert done.value.code == 0
     assert capsys.readouterr().out == f"probcl {pcl.__version__}\n"

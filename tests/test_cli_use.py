@@ -180,6 +180,40 @@ def test_a_model_that_the_library_saved_can_be_looked_at_too(capsys: pytest.Capt
     assert out.count("@misc") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ("sample", "vectors", "--given", "pairs.npz:u", "--prior", "normal", "-o", "c.npz"),
+            "pairs.npz:u: v of the model must be 2 numbers each, an array of shape (n, 2); got an array of shape "
+            "(400, 3)",
+        ),
+        (
+            ("retrieve", "vectors", "--library", "queries.npy", "--queries", "queries.npy"),
+            "queries.npy: u of the model must be 3 numbers each, an array of shape (n, 3); got an array of shape "
+            "(7, 2)",
+        ),
+        (
+            ("classify", "digits", "--images", "wide.npy"),
+            "wide.npy: u of the model must be images, an array of shape (n, 1, 8, 8); got an array of shape "
+            "(2, 1, 9, 9)",
+        ),
+        (
+            ("classify", "digits", "--images", "images.npy", "--labels", "high.npy"),
+            "high.npy: v of the model must be numbers of classes, integers from 0 to 9 in an array of shape (n,); got "
+            "an array of shape (3,) with integers from 9 to 11",
+        ),
+    ],
+)
+def test_values_of_a_wrong_shape_are_refused_by_their_file(
+    command: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("wide.npy", np.zeros((2, 9, 9)))
+    np.save("high.npy", np.arange(9, 12))
+    assert run(*command) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_a_damaged_config_or_history_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     pcl.BimodalModel.load("vectors").save("broken")
     Path("broken/fit.yaml").write_text("data: nothing")
