@@ -19,8 +19,7 @@ def describe(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"a NumPy array of {value.dtype} and shape {value.shape}"
     if is_table(value):
-        library = type(value).__module__.partition(".")[0]
-        return f"a {library} {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
     if isinstance(value, Sized) and len(repr(value)) > _LONGEST:
         return f"a {type(value).__name__} of {len(value)}"
     return f"{value!r:.{_LONGEST}} of type {type(value).__name__}"
@@ -30,7 +29,7 @@ def as_tensor_hint(name: str, value: object) -> str:
     """Return how to make a tensor of what a caller passed, as the end of an error message; nothing if it cannot be."""
     name = name.rpartition(" ")[2]  # of "validation u"
     if is_table(value):
-        return f"; use torch.as_tensor({name}.to_numpy(), dtype=torch.float32), without dtype for labels"
+        return f"; use torch.tensor({name}.to_numpy(), dtype=torch.float32), without dtype for labels"
     if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
         return f"; use torch.as_tensor({name}), with dtype=torch.float32 if they are not labels"
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):

@@ -196,7 +196,7 @@ def test_a_model_that_the_library_saved_can_be_looked_at_too(capsys: pytest.Capt
         (
             ("classify", "digits", "--images", "wide.npy"),
             "wide.npy: u of the model must be images, an array of shape (n, 1, 8, 8); got an array of shape "
-            "(2, 1, 9, 9)",
+            "(2, 1, 16, 16)",
         ),
         (
             ("classify", "digits", "--images", "images.npy", "--labels", "high.npy"),
@@ -208,7 +208,7 @@ def test_a_model_that_the_library_saved_can_be_looked_at_too(capsys: pytest.Capt
 def test_values_of_a_wrong_shape_are_refused_by_their_file(
     command: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.save("wide.npy", np.zeros((2, 9, 9)))
+    np.save("wide.npy", np.zeros((2, 16, 16)))
     np.save("high.npy", np.arange(9, 12))
     assert run(*command) == 1
     assert capsys.readouterr().err == f"error: {said}\n"

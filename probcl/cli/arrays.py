@@ -231,8 +231,7 @@ def _from_table(path: Path, columns: list[str] | None) -> np.ndarray:
                 f"{path}: column {name!r} must hold numbers, got {table[name].dtype}; choose others with columns, and "
                 "number the classes from 0 if these are some"
             )
-    array: np.ndarray = table[columns or known].to_numpy()
-    return array
+    return np.array(table[columns or known])
 
 
 def _as_rows(array: Any, path: Path) -> Tensor:

@@ -152,8 +152,8 @@ def assimilate(
 ) -> None:
     """Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.
 
-    The first time, --archive says what to learn from, and MODEL is where the learned analysis is kept. If that is
-    interrupted, the same command goes on. Times such as 12h or 10D are a number with a unit.
+    The first time, --archive says what to learn from, and MODEL is where that is kept.
+    If it is interrupted, the same command goes on. Lengths of time have a unit, as 12h or 10D.
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
     from probcl.assimilation.assimilator import analysis_times
