@@ -31,14 +31,14 @@ def test_slow_currents_have_one_window_each_time_that_they_decorrelate() -> None
 
 
 def test_few_windows_of_one_member_are_warned_of_with_what_was_reduced() -> None:
-    archive = white(8)
+    archive = white(6)
     prior = FieldPrior.eofs(Archive.of(archive), NOW, rank=50)
     assert prior.rank < 50
-    with pytest.warns(pcl.ProbclWarning, match="about 8.0 independent windows, 7 days of one member: too few") as told:
+    with pytest.warns(pcl.ProbclWarning, match="about 6.0 independent windows, 5 days of one member: too few") as told:
         record = scarcity(archive, prior, 50, 1000)
     said = f"for {prior.rank} modes and 1000 pairs; 50 modes were asked for and {prior.rank} are kept"
     assert said in str(told[0].message)
-    assert record == {"modes_asked": 50, "modes": prior.rank, "independent_windows": 8.0}
+    assert record == {"modes_asked": 50, "modes": prior.rank, "independent_windows": 6.0}
 
 
 def test_enough_windows_or_several_members_pass_in_silence() -> None:

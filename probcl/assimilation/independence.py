@@ -11,7 +11,7 @@ from probcl.assimilation.holdout import decorrelation_time
 from probcl.errors import ProbclWarning
 
 # Of one member: fewer show neither how much currents vary nor that held-out windows are others.
-_FEWEST = 10.0
+_FEWEST = 8.0
 
 
 def independent_windows(archive: xr.Dataset) -> float:
@@ -40,7 +40,7 @@ def scarcity(archive: xr.Dataset, prior: FieldPrior, modes: int, pairs: int) -> 
     Warns
     -----
     ProbclWarning
-        If one member has fewer than ten independent windows.
+        If one member has fewer than eight independent windows.
     """
     told: dict[str, Any] = {"modes_asked": modes, "modes": prior.rank}
     if archive.sizes.get("member", 1) > 1:
