@@ -1,11 +1,15 @@
 """Argument checks whose messages name the argument, what was expected, and what came."""
 
 import math
+from collections.abc import Sized
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Of a text that stands for a value in a message.
+_LONGEST = 80
 
 
 def describe(value: object) -> str:
@@ -14,13 +18,34 @@ def describe(value: object) -> str:
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array of {value.dtype} and shape {value.shape}"
-    return f"{value!r} of type {type(value).__name__}"
+    if is_table(value):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    if isinstance(value, Sized) and len(repr(value)) > _LONGEST:
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.{_LONGEST}} of type {type(value).__name__}"
+
+
+def as_tensor_hint(name: str, value: object) -> str:
+    """Return how to make a tensor of what a caller passed, as the end of an error message; nothing if it cannot be."""
+    name = name.rpartition(" ")[2]  # of "validation u"
+    if is_table(value):
+        return f"; use torch.tensor({name}.to_numpy(), dtype=torch.float32), without dtype for labels"
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
+        return f"; use torch.as_tensor({name}), with dtype=torch.float32 if they are not labels"
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        return f"; use torch.as_tensor({name}, dtype=torch.float32)"
+    return ""
+
+
+def is_table(value: object) -> bool:
+    """Whether something is of pandas, polars or xarray, whose text would be its contents."""
+    return hasattr(value, "to_numpy") and hasattr(value, "shape")
 
 
 def require_tensor(name: str, value: object) -> Tensor:
     """Return `value` if it is a tensor; raise `TypeError` otherwise."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {describe(value)}")
+        raise TypeError(f"{name} must be a torch.Tensor, got {describe(value)}{as_tensor_hint(name, value)}")
     return value
 
 
@@ -28,7 +53,7 @@ def require_floating(name: str, value: object) -> Tensor:
     """Return `value` if it is a tensor of a floating-point type; raise `TypeError` otherwise."""
     tensor = require_tensor(name, value)
     if not tensor.is_floating_point():
-        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}")
+        raise TypeError(f"{name} must be of a floating-point type, got {describe(tensor)}; use {name}.float()")
     return tensor
 
 
@@ -36,7 +61,7 @@ def require_integers(name: str, value: object) -> Tensor:
     """Return `value` if it is a tensor of integers, and not of truth values; raise `TypeError` otherwise."""
     tensor = require_tensor(name, value)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {describe(tensor)}")
+        raise TypeError(f"{name} must be integers, got {describe(tensor)}; use {name}.long() if they are whole numbers")
     return tensor
 
 

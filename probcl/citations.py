@@ -1,9 +1,10 @@
-"""The papers behind what was used, as BibTeX."""
+"""The papers behind what was used, and the package itself, as BibTeX."""
 
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from probcl import __version__
 from probcl.alignment import Alignment, Cosine
 from probcl.distance import ConcatMixture, FGaussian, Laplace, Power, SumMixture
 from probcl.encoders import LeNet, ResidualConvNet
@@ -24,14 +25,14 @@ from probcl.samplers import HMC, NUTS, AmortizedFlow, AutoSampler, ImportanceRes
 
 @dataclass(frozen=True)
 class Citation:
-    """A paper, and what it is cited for.
+    """A paper or a program, and what it is cited for.
 
     Attributes
     ----------
     key
         The citation key.
     entry
-        The BibTeX type, "article", "inproceedings" or "misc".
+        The BibTeX type, "article", "inproceedings", "misc" or "software".
     fields
         Field names and values, in order.
     reason
@@ -182,7 +183,7 @@ PARETO_SMOOTHING = _paper(
     "vehtari2024pareto",
     "article",
     author="Vehtari, Aki and Simpson, Daniel and Gelman, Andrew and Yao, Yuling and Gabry, Jonah",
-    title="Pareto Smoothed Importance Sampling",
+    title="{Pareto} Smoothed Importance Sampling",
     journal="Journal of Machine Learning Research",
     volume="25",
     number="72",
@@ -236,7 +237,7 @@ PYRO = _paper(
     "article",
     author="Bingham, Eli and Chen, Jonathan P. and Jankowiak, Martin and Obermeyer, Fritz and Pradhan, Neeraj and "
     "Karaletsos, Theofanis and Singh, Rohit and Szerlip, Paul and Horsfall, Paul and Goodman, Noah D.",
-    title="Pyro: Deep Universal Probabilistic Programming",
+    title="{Pyro}: Deep Universal Probabilistic Programming",
     journal="Journal of Machine Learning Research",
     volume="20",
     number="28",
@@ -252,6 +253,15 @@ AUTOREGRESSIVE_FLOW = _paper(
     year="2017",
     eprint="1705.07057",
     archiveprefix="arXiv",
+)
+
+PACKAGE = _paper(
+    "probcl",
+    "software",
+    author="{The probcl developers}",
+    title="{probcl}: Probabilistic Bimodal Contrastive Learning",
+    version=__version__,
+    license="Apache-2.0",
 )
 
 _BEHIND: dict[type, tuple[Citation, ...]] = {
@@ -281,7 +291,7 @@ _BEHIND: dict[type, tuple[Citation, ...]] = {
 
 
 def citations(model: BimodalModel, loss: Loss | None = None, sampler: Sampler | None = None) -> list[Citation]:
-    """Return the papers behind the parts of a model, of its loss and of its sampler, the general one first.
+    """Return the papers behind the parts of a model, of its loss and of its sampler, the general one first, and probcl.
 
     Parameters
     ----------
@@ -303,7 +313,7 @@ def citations(model: BimodalModel, loss: Loss | None = None, sampler: Sampler | 
     >>> from probcl.citations import citations
     >>> model = pcl.BimodalModel(torch.nn.Identity(), torch.nn.Identity(), pcl.Laplace())
     >>> [citation.key for citation in citations(model, pcl.JointLoss())]
-    ['baptista2025mathematical', 'tan2024contrastive']
+    ['baptista2025mathematical', 'tan2024contrastive', 'probcl']
     """
     require_model(model)
     parts: list[object] = [*model.modules()]
@@ -316,7 +326,8 @@ def citations(model: BimodalModel, loss: Loss | None = None, sampler: Sampler | 
     linear = isinstance(model.encoder_u, nn.Linear) and isinstance(model.encoder_v, nn.Linear)
     if isinstance(loss, ConditionalLoss) and linear:
         _add(reasons, GAUSSIAN_MIXTURES, "ConditionalLoss with linear encoders")
-    return [replace(paper, reason=", ".join(names)) for paper, names in reasons.items()]
+    papers = [replace(paper, reason=", ".join(names)) for paper, names in reasons.items()]
+    return [*papers, replace(PACKAGE, reason="the software")]
 
 
 def _add(reasons: dict[Citation, list[str]], paper: Citation, reason: str) -> None:

@@ -34,11 +34,25 @@ def embed(encoder: nn.Module, values: Shaped[Tensor, "n *event"], role: str, nam
     try:
         embedding = encoder(values)
     except (RuntimeError, IndexError) as error:
-        raise ValueError(f"{role} cannot take {name}, {describe(values)}: {error}") from error
+        raise ValueError(
+            f"{role} cannot take {name}, {describe(values)}: {error}{_remedy(encoder, values, name)}"
+        ) from error
     if not isinstance(embedding, Tensor) or not embedding.is_floating_point():
         raise TypeError(f"{role} must return a floating-point tensor, got {describe(embedding)}")
     if embedding.ndim != 2 or len(embedding) != len(values):
         raise ValueError(
             f"{role} must map {len(values)} inputs to a ({len(values)}, d) matrix, got {describe(embedding)}"
+            f"{_remedy(encoder, values, name)}"
         )
     return embedding
+
+
+def _remedy(encoder: nn.Module, values: Shaped[Tensor, "n *event"], name: str) -> str:
+    """Return what may help with values that an encoder did not take, as the end of a message."""
+    name = name.rpartition(" ")[2]  # of "validation u"
+    wanted = next((tensor.dtype for tensor in encoder.parameters() if tensor.is_floating_point()), None)
+    if wanted is not None and values.dtype != wanted:
+        return f"; use torch.as_tensor({name}, dtype={wanted})"
+    if values.ndim == 1 and values.is_floating_point():
+        return f"; give numbers as {name}[:, None], and a single vector as {name}[None]"
+    return ""

@@ -161,8 +161,8 @@ def _downloaded(name: str, **options: Any) -> Path:
     except (OSError, ValueError) as error:  # those of huggingface_hub are of these
         said = " ".join(str(error).split())
         raise CheckpointError(
-            f"there is no folder {name!r} in {Path.cwd()}; looked for on the Hugging Face Hub under that name, which "
-            f"said {type(error).__name__}: {said}"
+            f"no model {name!r}: neither is there such a folder (in {Path.cwd()}), nor could a repository of that name "
+            f"be had from the Hugging Face Hub: {type(error).__name__}: {said}"
         ) from error
     return Path(found)
 

@@ -240,6 +240,14 @@ def test_land_does_not_enter_interpolation_and_a_drifter_ashore_takes_the_neares
     assert (column[points[1]] * weights[1]).sum() in (20.0, 21.0)
 
 
+@pytest.mark.parametrize(("west", "said"), [(280.0, "the first at 32.7"), (-80.0, "the first at 32.7")])
+def test_a_place_off_the_grid_is_told_within_one_turn(west: float, said: str) -> None:
+    latitude, _ = axes()
+    grid = Archive.of(dataset(np.zeros((1, 1, 2, 8, 9)), latitude, west + 5.0 * np.arange(9))).grid
+    with pytest.raises(ValueError, match=f"longitude from {west:g} to {west + 40:g}, got 1 segments off it, {said}$"):
+        grid.weights(np.array([-33.1]), np.array([32.7]))
+
+
 def test_an_archive_shorter_than_the_tracks_is_refused_by_name() -> None:
     long = padded([[(0.0, -33.2, 21.1), (20.0, -33.2, 21.2), (40.0, -33.2, 21.3)]])
     for method in (EnsembleOptimalInterpolation(), EnsembleSmoother(predict_tracks)):

@@ -8,7 +8,9 @@ from probcl import citations as room
 from probcl.citations import Citation, citations
 from probcl.samplers import NUTS, TemperedSMC
 
-PAPERS = [value for value in vars(room).values() if isinstance(value, Citation)]
+ENTRIES = [value for value in vars(room).values() if isinstance(value, Citation)]
+PAPERS = [entry for entry in ENTRIES if entry.entry != "software"]
+NAMES = "Gaussian|Hamiltonian|Markov|Monte Carlo|Pareto|Pyro"
 
 
 def model(alignment: pcl.Alignment | None = None) -> pcl.BimodalModel:
@@ -16,7 +18,7 @@ def model(alignment: pcl.Alignment | None = None) -> pcl.BimodalModel:
 
 
 def eprints(*arguments: object) -> set[str]:
-    return {dict(paper.fields).get("eprint", paper.key) for paper in citations(*arguments)}
+    return {dict(paper.fields).get("eprint", paper.key) for paper in citations(*arguments)} - {"probcl"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_samplers_have_papers_too() -> None:
 
 def test_a_paper_is_named_once_with_all_its_reasons() -> None:
     found = citations(model(pcl.FGaussian()), pcl.FMICLLoss())
-    assert [paper.reason for paper in found] == ["probcl", "FGaussian, FMICLLoss"]
+    assert [paper.reason for paper in found] == ["probcl", "FGaussian, FMICLLoss", "the software"]
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.key)
@@ -74,7 +76,19 @@ def test_an_entry_is_well_formed(paper: Citation) -> None:
 
 
 def test_keys_are_unique() -> None:
-    assert len({paper.key for paper in PAPERS}) == len(PAPERS)
+    assert len({entry.key for entry in ENTRIES}) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.key)
+def test_names_and_acronyms_in_a_title_keep_their_capitals(entry: Citation) -> None:
+    open_to_lowering = re.sub(r"\{[^{}]*\}", "", dict(entry.fields)["title"])
+    assert not re.findall(rf"{NAMES}|\b\w*[A-Za-z][A-Z]\w*", open_to_lowering)
+
+
+def test_the_package_itself_comes_last_with_its_version() -> None:
+    entry = citations(model())[-1]
+    assert entry.bibtex.startswith("% the software\n@software{probcl,\n")
+    assert f"  version = {{{pcl.__version__}}},\n" in entry.bibtex
 
 
 def test_what_is_no_model_is_refused(unchecked: None) -> None:

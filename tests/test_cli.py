@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -72,8 +73,9 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
         (["fit"], 2, "Missing argument"),
         (["fit", "a.yaml", "--outptu", "b"], 2, "No such option"),
         (["fit", "a.yaml", "--epochs", "many"], 2, "Invalid value for '--epochs'"),
-        (["fit", "a.yaml"], 2, "a.yaml: No such file or directory"),
-        (["fit", "a.json"], 2, "a.json"),
+        (["fit", "a.yaml"], 1, "a.yaml: No such file or directory"),
+        (["fit", "."], 1, ".: Is a directory"),
+        (["fit", "a.json"], 1, "a.json: No such file or directory"),
         (["info", "nowhere"], 1, "nowhere: no model there; a folder with model.safetensors was expected"),
         (["cite", "nowhere"], 1, "nowhere: no model there"),
         (["sample", "m", "--given", "g.npy", "--prior", "normal", "-o", "s.txt"], 2, "s.txt must end in one of"),
@@ -94,6 +96,17 @@ def test_an_error_is_one_line_on_stderr_and_an_exit_code(
     assert not out
     assert err.startswith(f"error: {said}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("module", ["probcl", "probcl.cli"])
+def test_the_package_is_run_as_a_module_too(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["anything", "--version"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+    assert done.value.code == 0
+    assert capsys.readouterr().out == f"probcl {pcl.__version__}\n"
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from cli_cases import DIGITS, run, run_json, vector_config, write_images, write_
 from PIL import Image
 
 import probcl as pcl
+from probcl.cli import diagnose
+from probcl.cli.findings import Finding
 
 
 @pytest.fixture(scope="module")
@@ -147,22 +149,55 @@ training: {epochs: 10, lr: 1e-2, device: cpu}
     assert run_json(capsys, *command)["pairs"] == 60
 
 
+def test_the_screen_says_what_p_values_mean_and_what_to_bear_in_mind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diagnose", "one-sided", "--pairs", "pairs.npz", "-o", "screen.html") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "normaliser over u Is the mean of exp(score) over u one for every v?" in shown
+    assert "Not answered: model must determine its normaliser" in shown
+    assert "The bank is the first 200 pairs" in shown
+    p_values = re.findall(r"p-value of [\w ()]+? (<?\s?[\d.e−]+) (nothing against it|under 5%: the pairs speak)", shown)
+    assert p_values
+    for value, meaning in p_values:
+        assert (float(value.strip("< ").replace("−", "-")) < 0.05) == meaning.startswith("under")
+
+
+def test_pairs_that_answer_nothing_make_no_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = [lambda: Finding("information", "How much?", remarks=["Not answered: the pairs are odd"])]
+    monkeypatch.setattr(diagnose, "questions", lambda _: refused)
+    assert run("diagnose", "vectors", "--pairs", "pairs.npz", "-o", "no.html") == 1
+    assert "pairs.npz: no question could be answered, the first of them: Not answered: the pairs" in (
+        capsys.readouterr().err
+    )
+    assert not Path("no.html").exists()
+
+
 @pytest.mark.parametrize(
     ("pairs", "code", "said"),
     [
         (None, 2, "have no test pairs of their own"),
-        ("nowhere.npz", 2, "nowhere.npz: pairs must be"),
+        ("nowhere.npz", 1, "nowhere.npz: no such file or folder"),
+        ("pairs.csv", 2, "pairs.csv: pairs must be an .npz or .safetensors, a folder of classes, or a config"),
         ("other.npz", 2, "other.npz: pairs must be arrays called u and v, got a"),
         ("few.npz", 2, "few.npz: needs at least 20 pairs, got 5"),
-        ("uneven.npz", 1, "u and v must hold equally many rows, got 30 and 29"),
+        ("uneven.npz", 1, "uneven.npz: u and v must hold equally many rows, got 30 and 29"),
+        (
+            "exchanged.npz",
+            1,
+            "exchanged.npz: u of the pairs must be 3 numbers each, an array of shape (n, 3); got an array of shape "
+            "(30, 2)",
+        ),
     ],
 )
 def test_pairs_that_are_none_are_refused(
     pairs: str | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("pairs.csv").write_text("u,v\n")
     np.savez("other.npz", a=np.zeros(3))
     np.savez("few.npz", u=np.zeros((5, 3)), v=np.zeros((5, 2)))
     np.savez("uneven.npz", u=np.zeros((30, 3)), v=np.zeros((29, 2)))
+    np.savez("exchanged.npz", u=np.zeros((30, 2)), v=np.zeros((30, 3)))
     options = [] if pairs is None else ["--pairs", pairs]
     assert run("diagnose", "vectors", *options, "-o", "no.html") == code
     assert said in capsys.readouterr().err

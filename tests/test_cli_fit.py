@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -163,6 +164,47 @@ def test_arrays_in_numpy_and_safetensors_are_read_by_their_names(here: Path) -> 
         read_array(array_file("four.npy"))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_columns_of_a_table_are_an_array(here: Path, suffix: str) -> None:
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "kind": ["x", "y"]})
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        table.to_parquet("t.parquet")
+    else:
+        table.to_csv("t.csv", index=False)
+    np.testing.assert_array_equal(read_array(array_file(f"t.{suffix}:b,a")).numpy(), [[3, 1], [4, 2]])
+    assert read_array(array_file(f"t.{suffix}:b")).dtype == torch.int64
+    for name, said in (
+        (f"t.{suffix}", "column 'kind' must hold numbers"),
+        (f"t.{suffix}:c", "no columns are called 'c'"),
+    ):
+        with pytest.raises(DataFileError, match=said):
+            read_array(array_file(name))
+
+
+def test_a_table_of_vectors_and_classes_is_fitted(here: Path) -> None:
+    generator = np.random.default_rng(0)
+    pd.DataFrame({"x": generator.standard_normal(60), "k": generator.integers(0, 3, 60)}).to_csv("t.csv", index=False)
+    text = """
+data: {u: {path: t.csv, columns: [x]}, v: {path: t.csv, columns: [k]}}
+model: {encoder_u: {name: mlp, out_features: 3, hidden: [4]}, encoder_v: label}
+training: {epochs: 1, batch_size: 20, device: cpu}
+"""
+    assert run("fit", config(text), "-o", "model", "-q") == 0
+    assert pcl.BimodalModel.load("model").scores(torch.zeros(2, 1), torch.arange(3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("batch_size", "advised"), [(512, True), (100, True), (30, False)])
+def test_a_fit_of_few_steps_an_epoch_is_advised_a_smaller_batch(
+    here: Path, capsys: pytest.CaptureFixture[str], batch_size: int, advised: bool
+) -> None:
+    write_pairs(here, 200)
+    text = vector_config(2).replace("batch_size: 50", f"batch_size: {batch_size}")
+    assert run("fit", config(text), "-o", "model") == 0
+    told = f"advice: 160 pairs in batches of up to {batch_size} are {1 if batch_size > 160 else 2} step"
+    assert (told in capsys.readouterr().err) == advised
+
+
 def test_a_file_that_is_damaged_or_a_pickle_inside_is_refused(here: Path) -> None:
     np.save("objects.npy", np.array([{"a": 1}]), allow_pickle=True)
     np.save("text.npy", np.array(["a", "b"]))
@@ -179,7 +221,12 @@ def test_a_file_that_is_damaged_or_a_pickle_inside_is_refused(here: Path) -> Non
     ("change", "code", "said"),
     [
         (("key: v", "key: w"), 1, "error: pairs.npz: no array is called 'w'"),
-        (("name: linear", "name: label"), 1, "error: v must be integers for an encoder of labels, got torch.float64"),
+        (("name: linear", "name: label"), 1, "error: pairs.npz:v: v must be integers for an encoder of labels, got"),
+        (
+            ("name: linear", "name: linear, in_features: 7"),
+            1,
+            "error: pairs.npz:v: v for model.encoder_v must be 7 numbers each, an array of shape (n, 7); got an",
+        ),
         (("name: mlp, out_features: 4, hidden: [16]", "name: lenet"), 2, "error: model.encoder_u: lenet does not fit"),
         (("out_features: 4}", "out_features: 5}"), 1, "error: "),
         (("path: pairs.npz", "path: nowhere.npz"), 1, "error: nowhere.npz: no such file"),

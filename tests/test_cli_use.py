@@ -115,6 +115,48 @@ def test_a_prior_of_numbers_for_labels_is_refused(capsys: pytest.CaptureFixture[
     assert np.load("c.npz")["samples"].shape == (5, 30)
 
 
+@pytest.mark.parametrize(
+    ("prior", "code", "said"),
+    [
+        ("gauss", 2, "--prior gauss is neither the name of a prior (normal, gaussian:FILE) nor a file"),
+        ("bank.npy", 1, "bank.npy: no such file"),
+        ("bank.npz:u", 1, "bank.npz: no such file"),
+        ("gaussian:bank", 1, "bank: no such file or folder"),
+    ],
+)
+def test_a_prior_that_is_none_is_said_not_to_be_one(
+    prior: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("sample", "vectors", "--given", "queries.npy", "-o", "c.npz", "--prior", prior)
+    assert run(*command) == code
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("fit", "nowhere.yaml", "-o", "m"),
+        ("fit", "absent.yaml", "-o", "m"),
+        ("retrieve", "vectors", "--library", "nowhere", "--queries", "queries.npy"),
+        ("classify", "digits", "--images", "nowhere.npy"),
+        ("sample", "vectors", "--given", "nowhere.npz:v", "--prior", "normal", "-o", "c.npz"),
+        ("diagnose", "vectors", "--pairs", "nowhere.npz", "-o", "r.html"),
+        ("diagnose", "vectors", "--pairs", "nowhere.yaml", "-o", "r.html"),
+        ("info", "nowhere"),
+        ("assimilate", "new", "--tracks", "nowhere.csv", "--archive", "nowhere.nc", "-o", "a.nc"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_not_there_is_named_and_has_one_exit_code(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("absent.yaml").write_text(vector_config().replace("pairs.npz", "nowhere.npz"))
+    assert run(*command, "-q") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "nowhere" in line
+
+
 def test_info_tells_what_the_model_is(capsys: pytest.CaptureFixture[str]) -> None:
     told = run_json(capsys, "info", "vectors")
     model = pcl.BimodalModel.load("vectors")
@@ -138,6 +180,40 @@ def test_a_model_that_the_library_saved_can_be_looked_at_too(capsys: pytest.Capt
     assert out.count("@misc") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ("sample", "vectors", "--given", "pairs.npz:u", "--prior", "normal", "-o", "c.npz"),
+            "pairs.npz:u: v of the model must be 2 numbers each, an array of shape (n, 2); got an array of shape "
+            "(400, 3)",
+        ),
+        (
+            ("retrieve", "vectors", "--library", "queries.npy", "--queries", "queries.npy"),
+            "queries.npy: u of the model must be 3 numbers each, an array of shape (n, 3); got an array of shape "
+            "(7, 2)",
+        ),
+        (
+            ("classify", "digits", "--images", "wide.npy"),
+            "wide.npy: u of the model must be images, an array of shape (n, 1, 8, 8); got an array of shape "
+            "(2, 1, 16, 16)",
+        ),
+        (
+            ("classify", "digits", "--images", "images.npy", "--labels", "high.npy"),
+            "high.npy: v of the model must be numbers of classes, integers from 0 to 9 in an array of shape (n,); got "
+            "an array of shape (3,) with integers from 9 to 11",
+        ),
+    ],
+)
+def test_values_of_a_wrong_shape_are_refused_by_their_file(
+    command: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("wide.npy", np.zeros((2, 16, 16)))
+    np.save("high.npy", np.arange(9, 12))
+    assert run(*command) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_a_damaged_config_or_history_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     pcl.BimodalModel.load("vectors").save("broken")
     Path("broken/fit.yaml").write_text("data: nothing")
@@ -158,6 +234,7 @@ def test_cite_prints_the_papers_of_the_parts(capsys: pytest.CaptureFixture[str])
         "oord2018representation",
         "hoffman2014nouturn",
         "bingham2019pyro",
+        "probcl",
     ]
     assert run("cite", "digits") == 0
     printed = capsys.readouterr().out

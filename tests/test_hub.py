@@ -194,10 +194,10 @@ def test_a_misspelt_folder_is_said_not_to_be_there_and_what_the_hub_made_of_it(n
     with pytest.raises(pcl.CheckpointError) as caught:
         pcl.BimodalModel.from_pretrained(name, cache_dir=tmp_path / "cache", local_files_only=True)
     said = str(caught.value)
-    assert said.startswith(f"there is no folder '{name}' in {tmp_path}; looked for on the Hugging Face Hub")
+    assert said.startswith(f"no model '{name}': neither is there such a folder (in {tmp_path}), nor could a repository")
     error = caught.value.__cause__
     assert type(error).__name__ in ("LocalEntryNotFoundError", "HFValidationError")
-    assert f"which said {type(error).__name__}: {str(error)[:20]}" in said
+    assert f"from the Hugging Face Hub: {type(error).__name__}: {str(error)[:20]}" in said
     assert "\n" not in said
 
 

@@ -22,7 +22,8 @@ from probcl.assimilation.evaluation import Evaluation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.frames import Frame
 from probcl.assimilation.holdout import hold_out, record_of
-from probcl.assimilation.lessons import Lessons
+from probcl.assimilation.independence import scarcity
+from probcl.assimilation.lessons import MODES, Lessons
 from probcl.assimilation.output import to_cf
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
 from probcl.assimilation.patches import patch_at, patches
@@ -30,6 +31,7 @@ from probcl.assimilation.routes import ROUTES, Route
 from probcl.assimilation.segments import Segments, require_afloat, segments, within
 from probcl.assimilation.simulation import Duration
 from probcl.assimilation.tokens import Tokenizer
+from probcl.assimilation.tracking import Track, untracked
 from probcl.assimilation.tracks import fix_times, require_tracks
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
@@ -115,6 +117,7 @@ class Assimilator:
         checkpoint: str | Path | None = None,
         resume: bool = False,
         seed: int = 0,
+        track: Track = untracked,
         **training: Any,
     ) -> "Assimilator":
         """Simulate drifters through an archive, and learn the currents given their tracks.
@@ -164,6 +167,8 @@ class Assimilator:
             Whether to go on from them, where they are there; the archive and all arguments must be the same.
         seed
             Of everything.
+        track
+            Is given every long loop but the training, and tells how far it has come, as `rich.progress.track` does.
         **training
             Settings of `probcl.fit`; for the sampler also `law`, see `SamplerRoute`.
 
@@ -171,6 +176,11 @@ class Assimilator:
         ------
         TypeError, ValueError
             If the archive is refused, covers no window, or an argument makes no sense.
+
+        Warns
+        -----
+        ProbclWarning
+            If the archive is of one member and has few independent windows; ``record["archive"]`` has their number.
         """
         if method != "auto" and method not in ROUTES:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
@@ -178,7 +188,15 @@ class Assimilator:
         held = partial(hold_out, archive, held_out, gap, campaign.length)
         parts = held()
         learn_from = partial(
-            Lessons.of, campaign=campaign, patch=patch, prior=prior, rank=rank, maps=maps, pairs=pairs, seed=seed
+            Lessons.of,
+            campaign=campaign,
+            patch=patch,
+            prior=prior,
+            rank=rank,
+            maps=maps,
+            pairs=pairs,
+            seed=seed,
+            track=track,
         )
 
         def trained(name: str, lessons: Lessons, validation: WindowPairs | None = None, again: str = "") -> Route:
@@ -191,16 +209,17 @@ class Assimilator:
         def check(lessons: Lessons, aside: xr.Dataset) -> tuple[WindowPairs, Float[np.ndarray, "n 2 points"]]:
             aside = aside if patch is None else patches(aside, patch)
             judged = Archive.of(aside)
-            pairs_aside = simulate_pairs(aside, lessons.prior, campaign, min(_HELD_OUT_PAIRS, pairs), seed + 1, judged)
-            return pairs_aside, truths(judged, pairs_aside)
+            count = min(_HELD_OUT_PAIRS, pairs)
+            unseen = simulate_pairs(aside, lessons.prior, campaign, count, seed + 1, judged, track)
+            return unseen, truths(judged, unseen)
 
         lessons, used = learn_from(parts.train), parts.train
         unseen, truth = check(lessons, parts.held_out)
         trials = []
         for name in [method] if method != "auto" else worth_trying(lessons.prior, lessons.pairs):
             route = trained(name, lessons, unseen)
-            route.calibrate(unseen, truth)
-            trials.append(Trial.of(route, unseen, truth, seed))
+            route.calibrate(unseen, truth, track)
+            trials.append(Trial.of(route, unseen, truth, seed, track))
         best, why = choose(trials)
         route = best.route
         if refit:
@@ -208,11 +227,13 @@ class Assimilator:
             other = held(first=True)
             lessons = learn_from(other.train)
             second = trained(route.name, lessons, again="-first")
-            second.calibrate(*check(lessons, other.held_out))
+            second.calibrate(*check(lessons, other.held_out), track)
             lessons, used = learn_from(parts.whole), parts.whole
             route = trained(route.name, lessons, again="-refit")
             route.calibrate_like(best.route, second)
         record = {**_record(used, parts.held_out, seed, pairs), "choice": dict(why)}
+        asked = prior.rank if isinstance(prior, FieldPrior) else rank or MODES
+        record["archive"] = scarcity(used, lessons.prior, asked, pairs)
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
         frame, origins = Frame.of(used, grid), _origins(lessons.archive)
         learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)
@@ -252,6 +273,7 @@ class Assimilator:
         members: int = 100,
         seed: int = 0,
         centre: tuple[float, float] | None = None,
+        track: Track = untracked,
     ) -> xr.Dataset:
         """Return the posterior ensemble of the currents at a time.
 
@@ -267,6 +289,8 @@ class Assimilator:
             Of the draws.
         centre
             (latitude, longitude) of the patch wanted, for an assimilator of patches.
+        track
+            As for `fit`.
 
         Returns
         -------
@@ -295,9 +319,9 @@ class Assimilator:
         if self.patch is not None and centre is not None:
             where = patch_at(self.frame.grid, self.patch, centre)
             tracks = where.tracks(tracks)
-        moments, observed = _moments(time, tracks), segments(tracks, error_floor=0.0)
+        moments, observed = analysis_times(time, tracks), segments(tracks, error_floor=0.0)
         analyses = []
-        for moment in moments:
+        for moment in track(moments, "analysing"):
             mine = self._in_window(observed, moment)
             analyses.append(self._with_caution(self._analyse(mine, moment, members, seed), mine))
         if where is not None:
@@ -368,7 +392,7 @@ def _origins(archive: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(coords={new: ("member", archive[old].values) for old, new in names.items()})
 
 
-def _moments(time: Moment | Sequence[Moment] | None, tracks: xr.Dataset) -> list[np.datetime64]:
+def analysis_times(time: Moment | Sequence[Moment] | None, tracks: xr.Dataset) -> list[np.datetime64]:
     """Return the times of analyses: those asked for, or the middle of the tracks' times."""
     if time is None:
         known = fix_times(tracks)

@@ -12,6 +12,7 @@ from probcl.assimilation import scores
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes import InformationRoute, RetrievalRoute, Route, SamplerRoute
+from probcl.assimilation.tracking import Track, untracked
 from probcl.errors import ProbclWarning
 
 # Retrieval is for low-dimensional currents with an archive to match: over whole regions it falls to climatology.
@@ -43,13 +44,20 @@ class Trial:
     ess: float | None
 
     @classmethod
-    def of(cls, route: Route, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"], seed: int) -> "Trial":
+    def of(
+        cls,
+        route: Route,
+        held_out: WindowPairs,
+        truth: Float[np.ndarray, "n 2 points"],
+        seed: int,
+        track: Track = untracked,
+    ) -> "Trial":
         """Analyse held-out windows and score them."""
         rng, count = np.random.default_rng(seed), min(route.trial_windows, len(truth))
         with warnings.catch_warnings():
             # A posterior that is not to be trusted counts by its score here.
             warnings.simplefilter("ignore", ProbclWarning)
-            posteriors = [route.analyse(held_out.tokens[[k]], _MEMBERS, rng) for k in range(count)]
+            posteriors = [route.analyse(held_out.tokens[[k]], _MEMBERS, rng) for k in track(range(count), "checking")]
         members = np.stack([posterior.members for posterior in posteriors]).reshape(count, _MEMBERS, -1)
         crps = float(scores.fair_crps(members, truth[:count].reshape(count, -1), None).mean())
         sizes = [posterior.effective_sample_size for posterior in posteriors]

@@ -122,8 +122,13 @@ def _cell(
     low, high = axis[0] - 0.5 * (axis[1] - axis[0]), axis[-1] + 0.5 * (axis[-1] - axis[-2])
     off = (wanted < low) | (wanted > high)
     if off.any():
+        first = float(wanted[off][0])
+        if name == "longitude":
+            # In the turn that the grid's own labels are of, not beyond them.
+            west = 0 if axis[-1] > 180 else -180
+            first = west + (first - west) % 360
         raise ValueError(
             f"tracks must stay on the archive's grid, {name} from {axis[0]:g} to {axis[-1]:g}, got {int(off.sum())} "
-            f"segments off it, the first at {wanted[off][0]:g}"
+            f"segments off it, the first at {first:g}"
         )
     return bracket(wanted, axis)

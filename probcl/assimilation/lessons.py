@@ -10,10 +10,12 @@ from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
 from probcl.assimilation.patches import patches
+from probcl.assimilation.tracking import Track, untracked
 from probcl.checks import require_count
 
 # Of the modes, unless asked for: enough for a basin, no more than an archive has.
-_RANK = 256
+MODES = 256
+"""How many are kept, if no number is asked for and the archive has as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,15 @@ class Lessons:
         maps: int,
         pairs: int,
         seed: int,
+        track: Track = untracked,
     ) -> "Lessons":
         """Cut the archive, fit the prior and simulate pairs, as the arguments of `Assimilator.fit` say."""
         archive = archive if patch is None else patches(archive, patch)
         held = Archive.of(archive)
-        chosen = _prior(prior, held, campaign, rank, maps, seed)
-        return cls(archive, chosen, simulate_pairs(archive, chosen, campaign, pairs, seed, held))
+        (chosen,) = (
+            _prior(prior, of, campaign, rank, maps, seed) for of in track([held], "finding the modes of the currents")
+        )
+        return cls(archive, chosen, simulate_pairs(archive, chosen, campaign, pairs, seed, held, track))
 
 
 def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None, maps: int, seed: int) -> FieldPrior:
@@ -51,7 +56,7 @@ def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None
         if not same:
             raise ValueError(f"prior must be on the archive's grid and land, got one from {theirs.latitude[0]:g} N on")
         return prior
-    wanted = _RANK if rank is None else rank
+    wanted = MODES if rank is None else rank
     lags = _lags(archive, campaign, require_count("maps", maps))
     if prior == "auto":
         windows = len(archive.values) * len(archive.times)

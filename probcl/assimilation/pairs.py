@@ -13,13 +13,16 @@ from torch import Tensor
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior, window_index, windows_at
 from probcl.assimilation.segments import Segments
-from probcl.assimilation.simulation import Duration, seconds_of, simulate_tracks, timedelta_of
+from probcl.assimilation.simulation import SIMULATING, Duration, seconds_of, simulate_tracks, timedelta_of
 from probcl.assimilation.tokens import WIDTH, Tokenizer
+from probcl.assimilation.tracking import Track, untracked
 from probcl.checks import require_count
 from probcl.training.pairs import Batch
 
 # What is so many times more than the most that was learned, or less than the least, is unlike it.
 _UNLIKE = 2.0
+# Rounds of a simulation, short ones then, that are progress enough.
+_MANY_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,19 @@ class WindowPairs:
 
 
 def simulate_pairs(
-    archive: xr.Dataset, prior: FieldPrior, campaign: Campaign, count: int, seed: int = 0, held: Archive | None = None
+    archive: xr.Dataset,
+    prior: FieldPrior,
+    campaign: Campaign,
+    count: int,
+    seed: int = 0,
+    held: Archive | None = None,
+    track: Track = untracked,
 ) -> WindowPairs:
     """Simulate tracks through an archive's windows, in rounds with other drifters, until there are so many pairs.
 
     Every window comes once in a round; rounds take the times between fixes in turn. Windows whose drifters are all lost
-    at once stay: no observation is one too. `held` is the archive as arrays, where it has been read already.
+    at once stay: no observation is one too. `held` is the archive as arrays, where it has been read already. `track`
+    tells how far the simulation has come, by rounds if they are many.
 
     Raises
     ------
@@ -169,9 +179,10 @@ def simulate_pairs(
     rounds = max(-(-require_count("count", count) // len(index)), len(campaign.intervals))
     kept = np.random.default_rng([seed, rounds]).permutation(rounds * len(index))[:count]
     parts = []
-    for number in range(rounds):
+    by_rounds, within = (track, untracked) if rounds >= _MANY_ROUNDS else (untracked, track)
+    for number in by_rounds(range(rounds), SIMULATING):
         mine = np.sort(kept[kept // len(index) == number] % len(index))
-        parts.append((mine, _tokens(archive, prior, campaign, number, index[mine], held.times, seed)))
+        parts.append((mine, _tokens(archive, prior, campaign, number, index[mine], held.times, seed, within)))
     order = np.concatenate([mine for mine, _ in parts])
     return WindowPairs(x[order], _stacked([part for _, part in parts]), index[order])
 
@@ -193,6 +204,7 @@ def _tokens(
     wanted: Int[np.ndarray, "n 2"],
     times: Any,
     seed: int,
+    track: Track,
 ) -> Float[Tensor, "n tokens width"]:
     """Return the tokens of one round's windows, (member, central map)."""
     low, high = campaign.fleet
@@ -206,6 +218,7 @@ def _tokens(
         position_error=campaign.position_error,
         start=times[centres] - campaign.length // 2,
         seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
+        track=track,
     )
     # Rows are by member, then start, then drifter; most windows of a block may be wanted, or few.
     position = np.full(len(members) * len(centres), -1)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from probcl.assimilation.advection import Fate, GridFlow, advect
 from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
+from probcl.assimilation.tracking import Track, untracked
 from probcl.assimilation.tracks import padded_tracks, require_position_error
 from probcl.checks import require_count
 from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
@@ -24,6 +25,7 @@ Times = str | np.datetime64 | Sequence[np.datetime64] | Shaped[np.ndarray, " sta
 # Windows whose fields are interpolated together: few enough for the fields to stay in the cache.
 _WINDOWS_AT_ONCE = 128
 _STARTS, _ERRORS = 0, 1
+SIMULATING = "simulating drifters"
 
 
 def simulate_tracks(
@@ -36,6 +38,7 @@ def simulate_tracks(
     start: Times | None = None,
     step: Duration = "1h",
     seed: int = 0,
+    track: Track = untracked,
 ) -> xr.Dataset:
     """Release drifters in the currents of an archive and record their fixes.
 
@@ -58,6 +61,8 @@ def simulate_tracks(
     seed : int
         Starts, and errors, are a function of the seed, the member's label and the start time alone. The same seed
         without errors gives the true positions.
+    track : callable
+        Is given the batches of windows, and tells how far it has come, as `rich.progress.track` does.
 
     Returns
     -------
@@ -92,7 +97,8 @@ def simulate_tracks(
     labels = _labels(members)
     paths = np.empty((len(labels), len(starts), n_drifters, 2, len(elapsed)))
     fate = np.empty(paths.shape[:3], np.int8)
-    for block, chosen, maps in _batches(archive["time"].values, starts, elapsed[-1], len(labels)):
+    batches = list(_batches(archive["time"].values, starts, elapsed[-1], len(labels)))
+    for block, chosen, maps in track(batches, SIMULATING):
         flow = _flow_from(members.isel(member=block), maps, starts[chosen[0]])
         windows = [(member, begin) for begin in starts[chosen] for member in labels[block].tolist()]
         place = flow.ocean_starts(n_drifters, _generators(seed, _STARTS, windows))

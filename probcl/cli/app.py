@@ -43,7 +43,7 @@ COMMANDS = {
         "Say what a model is: its parts, what its conditionals are good for, and how it was fitted.",
         "info",
     ),
-    "cite": Command("Look at it", "Print BibTeX for the papers behind the parts of a model.", "cite"),
+    "cite": Command("Look at it", "Print BibTeX for the papers behind the parts of a model, and for probcl.", "cite"),
 }
 
 

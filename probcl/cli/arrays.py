@@ -1,8 +1,9 @@
-"""Arrays in files: NumPy, safetensors, netCDF and zarr. Nothing is unpickled."""
+"""Arrays in files: NumPy, safetensors, netCDF, zarr and tables. Nothing is unpickled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 _GRIDDED = (".nc", ".nc4", ".cdf", ".zarr")
-SUFFIXES = (".npy", ".npz", ".safetensors", *_GRIDDED)
+_TABLES = (".csv", ".parquet")
+SUFFIXES = (".npy", ".npz", ".safetensors", *_GRIDDED, *_TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class ArrayFile:
     Attributes
     ----------
     path
-        Ends in .npy, .npz, .safetensors, .nc or .zarr.
+        Ends in .npy, .npz, .safetensors, .nc, .zarr, .csv or .parquet.
     key
         Which array of an .npz or .safetensors; may be left out where there is one only.
     variables
@@ -39,6 +41,8 @@ class ArrayFile:
         and have the sample dimension.
     sample_dim
         Their dimension that counts samples; by default the first of the first variable.
+    columns
+        Which columns of a table, in this order; by default all. A row is a sample.
     """
 
     SHORTHAND: ClassVar[str] = "path"
@@ -47,6 +51,7 @@ class ArrayFile:
     key: str | None = None
     variables: list[str] | None = None
     sample_dim: str | None = None
+    columns: list[str] | None = None
 
     def __post_init__(self) -> None:
         suffix = Path(self.path).suffix.lower()
@@ -61,17 +66,35 @@ class ArrayFile:
             raise ValueError(f"key is for .npz and .safetensors, not for {self.path}")
         if (self.variables, self.sample_dim) != (None, None) and suffix not in _GRIDDED:
             raise ValueError(f"variables and sample_dim are for netCDF and zarr, not for {self.path}")
+        if self.columns is not None and suffix not in _TABLES:
+            raise ValueError(f"columns is for {' and '.join(_TABLES)}, not for {self.path}")
+
+    def __str__(self) -> str:
+        inside = self.key or ",".join(self.variables or self.columns or ())
+        return f"{self.path}:{inside}" if inside else self.path
 
 
 def array_file(text: str) -> ArrayFile:
-    """Read how the command line names an array: ``FILE``, ``FILE:KEY``, or ``FILE:VARIABLE,VARIABLE@SAMPLE_DIM``."""
+    """Read how the command line names an array.
+
+    ``FILE``, ``FILE:KEY``, ``FILE:COLUMN,COLUMN``, or ``FILE:VARIABLE,VARIABLE@SAMPLE_DIM``.
+    """
     path, colon, inside = text.rpartition(":")
     if not colon or Path(text).exists() or not path:
         return ArrayFile(path=text)
-    if Path(path).suffix.lower() not in _GRIDDED:
+    suffix = Path(path).suffix.lower()
+    if suffix in _TABLES:
+        return ArrayFile(path=path, columns=inside.split(","))
+    if suffix not in _GRIDDED:
         return ArrayFile(path=path, key=inside)
     names, _, dim = inside.partition("@")
     return ArrayFile(path=path, variables=names.split(",") if names else None, sample_dim=dim or None)
+
+
+def array_suffix(text: str) -> str | None:
+    """Return the suffix of the array file that a text names, of one that is not there too; None if it names none."""
+    path, _, _ = text.rpartition(":")
+    return next((suffix for name in (text, path) if (suffix := Path(name).suffix.lower()) in SUFFIXES), None)
 
 
 def read_array(file: ArrayFile) -> Shaped[Tensor, "n *event"]:
@@ -94,6 +117,8 @@ def read_array(file: ArrayFile) -> Shaped[Tensor, "n *event"]:
                 array = _from_npz(path, file.key)
             case ".safetensors":
                 array = _from_safetensors(path, file.key)
+            case ".csv" | ".parquet":
+                array = _from_table(path, file.columns)
             case _:
                 array = _from_dataset(path, file)
     return _as_rows(array, path)
@@ -186,6 +211,27 @@ def _stacked(dataset: "xarray.Dataset", path: Path, file: ArrayFile) -> np.ndarr
                 "choose some with variables"
             )
     return np.stack([dataset[name].transpose(dim, *rest).values for name in names], axis=1)
+
+
+def _from_table(path: Path, columns: list[str] | None) -> np.ndarray:
+    import pandas as pd  # type: ignore[import-untyped]
+
+    is_csv = path.suffix.lower() == ".csv"
+    if not is_csv and find_spec("pyarrow") is None:
+        raise ImportError(f'{path}: reading Parquet needs the package pyarrow: pip install "probcl[parquet]"')
+    table = pd.read_csv(path, skipinitialspace=True) if is_csv else pd.read_parquet(path)
+    known = [str(name) for name in table.columns]
+    table.columns = known
+    for name in columns or known:
+        if known.count(name) != 1:
+            count = known.count(name) or "no"
+            raise DataFileError(f"{path}: {count} columns are called {name!r}{nearest(name, known)}")
+        if table[name].dtype.kind not in "iuf":
+            raise DataFileError(
+                f"{path}: column {name!r} must hold numbers, got {table[name].dtype}; choose others with columns, and "
+                "number the classes from 0 if these are some"
+            )
+    return np.array(table[columns or known])
 
 
 def _as_rows(array: Any, path: Path) -> Tensor:

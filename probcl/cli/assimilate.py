@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from probcl.cli.campaigns import fleet, in_options, mapping
 from probcl.cli.errors import Interruption, Misuse
 from probcl.cli.outputs import require_suffix
 from probcl.cli.screen import Screen, current
@@ -21,57 +23,140 @@ if TYPE_CHECKING:
 _TRAINING = "To train, where MODEL does not exist yet"
 
 
+class Method(StrEnum):
+    """A way to the posterior; see `Assimilator.fit`."""
+
+    auto = "auto"
+    information = "information"
+    retrieval = "retrieval"
+    sampler = "sampler"
+
+
+class Prior(StrEnum):
+    """A prior of the currents; see `Assimilator.fit`."""
+
+    auto = "auto"
+    eof = "eof"
+    stream_function = "stream-function"
+
+
 def assimilate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the learned analysis.")],
-    tracks: Annotated[Path, typer.Option(help="Drifters: netCDF (CF, Parcels, OpenDrift) or a table with a header.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Posterior to write, .nc or .zarr.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Folder of the learned analysis: made with --archive, else used.")
+    ],
+    tracks: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="The drifters: netCDF, zarr (CF, Parcels, OpenDrift), CSV or Parquet with a header."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Posterior to write, .nc or .zarr.")],
     time: Annotated[
-        list[str] | None, typer.Option(help="Time of an analysis, ISO 8601; again for more. By default the middle.")
+        list[str] | None,
+        typer.Option(
+            metavar="TIME", help="Time of an analysis, ISO 8601; may be repeated. By default the middle of the tracks."
+        ),
     ] = None,
-    members: Annotated[int, typer.Option(min=2, help="Maps to draw.")] = 100,
-    error: Annotated[float | None, typer.Option(help="Error of a fix in metres, where the tracks do not say.")] = None,
+    members: Annotated[int, typer.Option(min=2, help="How many maps of currents to draw for each time.")] = 100,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES", min=0, help="Standard deviation of a fix; needed where the tracks do not say it."
+        ),
+    ] = None,
+    track_names: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=NAME,…", help="What id, time, latitude, longitude are called in the tracks."),
+    ] = None,
     centre: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LAT LON", help="Place of the patch, for a model of patches.")
+        tuple[float, float] | None,
+        typer.Option(metavar="LAT LON", help="Place of the patch to analyse, of a MODEL trained with --patch."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes training and draws.")] = 0,
     archive: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Archive of currents: netCDF (a glob is fine), zarr.", rich_help_panel=_TRAINING
+            metavar="FILE",
+            help="Gridded currents to learn from: netCDF (several as a pattern in quotes, 'years/*.nc') or zarr.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
-    window: Annotated[str, typer.Option(help="Length of a window of fixes.", rich_help_panel=_TRAINING)] = "10D",
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=NAME,…",
+            help="What u, v, time, latitude, … are called in the archive: u=ugos,v=vgos.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    units: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=UNIT,…", help="Units in place of the archive's: u=cm/s,v=cm/s.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
+    window: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="How long the fixes of one analysis last in all.", rich_help_panel=_TRAINING),
+    ] = "10D",
     fix_interval: Annotated[
-        list[str] | None, typer.Option(help="Time between fixes; again for several. 12h.", rich_help_panel=_TRAINING)
+        list[str] | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time between the fixes of a drifter; may be repeated, to learn several. By default 12h.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     drifters: Annotated[
-        int | None, typer.Option(min=1, help="Drifters in a window; those of the tracks.", rich_help_panel=_TRAINING)
+        str | None,
+        typer.Option(
+            metavar="N or N-N",
+            help="Drifters in a window, or the fewest and the most; by default as many as the tracks have there.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="Or information, retrieval, sampler.", rich_help_panel=_TRAINING)
-    ] = "auto",
+        Method, typer.Option(help="Route to the posterior; auto takes what does better.", rich_help_panel=_TRAINING)
+    ] = Method.auto,
+    prior: Annotated[
+        Prior, typer.Option(help="Of the currents; auto: EOFs of a long archive.", rich_help_panel=_TRAINING)
+    ] = Prior.auto,
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="Modes of the prior to keep; by default up to 256.", rich_help_panel=_TRAINING),
+    ] = None,
     gap: Annotated[
-        str, typer.Option(help="Time left out before what is held out, of one member.", rich_help_panel=_TRAINING)
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Left out of an archive of one member, between what is trained on and what is held out to check.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = "32D",
     refit: Annotated[
-        bool, typer.Option("--refit", help="Train once more, on all of the archive.", rich_help_panel=_TRAINING)
+        bool,
+        typer.Option("--refit", help="After the check, train again on all of the archive.", rich_help_panel=_TRAINING),
     ] = False,
     pairs: Annotated[
-        int, typer.Option(min=2, help="Windows with tracks to train on.", rich_help_panel=_TRAINING)
+        int, typer.Option(min=2, help="Simulated windows of drifters to train on.", rich_help_panel=_TRAINING)
     ] = 20_000,
     patch: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Cells of a patch on a side; the whole region if not given.", rich_help_panel=_TRAINING
+            min=2,
+            metavar="CELLS",
+            help="Learn square patches with so many cells on a side; by default the whole region.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
 ) -> None:
     """Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.
 
-    The first time, --archive says what to learn from, and MODEL is where the learned analysis is kept. If that is
-    interrupted, the same command goes on.
+    The first time, --archive says what to learn from, and MODEL is where that is kept.
+    If it is interrupted, the same command goes on. Lengths of time have a unit, as 12h or 10D.
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
+    from probcl.assimilation.assimilator import analysis_times
 
     screen = current()
     require_suffix(output, ".nc", ".zarr")
@@ -80,16 +165,24 @@ def assimilate(
     if not model.exists() and archive is None:
         raise Misuse(f"{model} does not exist; --archive says what to learn from")
     require_writable(model)
-    seen = read_tracks(tracks, position_error=error)
+    in_archive, in_units = mapping("--names", names), mapping("--units", units)
+    with in_options("--track-names"):
+        seen = read_tracks(tracks, names=mapping("--track-names", track_names), position_error=error)
     if archive is not None:
+        number, told = fleet(drifters, seen, analysis_times(time or None, seen), window)
         screen.say(f"learning from {archive}")
-        with _resumable(model) as checkpoint:
+        screen.say(told)
+        with in_options("--names"):
+            learn_from = read_archive(archive, names=in_archive, units=in_units).load()
+        with _resumable(model, screen) as checkpoint:
             learned = Assimilator.fit(
-                read_archive(archive).load(),
+                learn_from,
                 window=window,
                 fix_interval=fix_interval or "12h",
-                n_drifters=drifters or seen.sizes["trajectory"],
-                method=method,
+                n_drifters=number,
+                method=method.value,
+                prior=prior.value.replace("-", " "),
+                rank=rank,
                 gap=gap,
                 refit=refit,
                 position_error=float(np.nanmedian(seen["position_error"])),
@@ -98,28 +191,45 @@ def assimilate(
                 checkpoint=checkpoint,
                 resume=True,
                 seed=seed,
-                progress=not screen.quiet and screen.err.is_terminal,
+                track=screen.track,
+                progress=screen.shows_progress,
             )
             _keep(learned, model)
     else:
         learned = Assimilator.load(model)
         _forget(_training(model))  # of a process that was killed when it had just saved
-    posterior = learned.assimilate(seen, time or None, members=members, seed=seed, centre=centre)
-    write(posterior, output)
+    with _kept(model):
+        posterior = learned.assimilate(seen, time or None, members, seed, centre, screen.track)
+        write(posterior, output)
     _show(screen, learned, posterior, output)
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[Path]:
+def _resumable(folder: Path, screen: Screen) -> Iterator[Path]:
     """Give the stem of checkpoints beside a folder; remove them at the end, and keep them at Ctrl-C, saying so."""
     stem = _training(folder)
     try:
         yield stem
     except KeyboardInterrupt as error:
-        if not _checkpoints(stem):
-            raise
-        raise Interruption("interrupted; nothing is lost. The same command goes on") from error
+        kept = _checkpoints(stem)
+        if kept:
+            told = f"interrupted; nothing is lost, the training is kept in {kept[0]}. To go on, the same command"
+        else:
+            told = "interrupted before the training had a checkpoint; nothing is kept. To start anew, the same command"
+        raise Interruption(f"{told}:\n  {screen.command}") from error
     _forget(stem)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Say at Ctrl-C that what was learned is there, and how to use it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interruption(
+            f"interrupted; nothing was written, and what was learned is kept in {folder}. To analyse, the same command "
+            "without --archive and the options of training"
+        ) from error
 
 
 def _training(folder: Path) -> Path:

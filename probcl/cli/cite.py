@@ -16,7 +16,7 @@ def cite(
     model: ModelPath,
     sampler: Annotated[SamplerName | None, typer.Option(help="What samples were drawn with, if any were.")] = None,
 ) -> None:
-    """Print BibTeX for the papers behind the parts of a model."""
+    """Print BibTeX for the papers behind the parts of a model, and for probcl."""
     screen = current()
     learned = assimilator.load_if_assimilator(model)
     if learned is not None:

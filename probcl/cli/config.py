@@ -21,6 +21,7 @@ ENCODER = Kind(
     from_data=frozenset({"in_features", "in_channels", "image_size", "n_classes"}),
     # Each stage halves the image: this many are left of none.
     ranges={"stages": Range(1, 12)},
+    meanings={"out_features": "the width of the embedding, one number for both encoders, such as out_features: 16"},
 )
 # What stands in for the data while a config is checked without them.
 _ANY_DATA = {"in_features": 1, "in_channels": 1, "image_size": 28, "n_classes": 2}
@@ -105,6 +106,8 @@ def read_config(path: Path) -> FitConfig:
 
     Raises
     ------
+    DataFileError
+        If it cannot be read.
     ConfigError
         With one line for each thing that is wrong.
     """

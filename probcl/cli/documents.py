@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from probcl.cli.errors import ConfigError
+from probcl.errors import DataFileError
 
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
@@ -99,15 +100,17 @@ def read(path: Path) -> Any:
 
     Raises
     ------
+    DataFileError
+        If it cannot be read.
     ConfigError
-        If it cannot be read, or is not what its suffix says.
+        If it is not what its suffix says.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not text in UTF-8: {error.reason} at byte {error.start}"]) from error
     except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror or error}"]) from error
+        raise DataFileError(f"{path}: {error.strerror or error}") from error
     try:
         return parse(text, path.suffix.lower())
     except ConfigError as error:

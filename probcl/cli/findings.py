@@ -37,7 +37,12 @@ _MOST_COMPONENTS = 8
 # Fewer effective atoms say little of a posterior.
 _FEW_ATOMS = 10
 _LEVEL = 0.9
+_SIGNIFICANCE = 0.05
 _BINS = 10
+
+TRAINING = "training"
+UNANSWERED = "Not answered"
+"""How the remark begins that says why."""
 
 Figure = tuple[str, Callable[[Axes], object]]
 
@@ -51,7 +56,7 @@ class Finding:
     name, question
         Its short name, and the question.
     numbers
-        By name; NaN where there is none.
+        By name; NaN where there is none. `reading` says what those that are p-values mean.
     figures
         Captions, and functions that draw into axes.
     remarks
@@ -63,6 +68,13 @@ class Finding:
     numbers: dict[str, float] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+
+def reading(name: str, value: float) -> str:
+    """Say what a p-value means; nothing of other numbers."""
+    if not name.startswith("p-value") or math.isnan(value):
+        return ""
+    return "nothing against it" if value >= _SIGNIFICANCE else f"under {_SIGNIFICANCE:.0%}: the pairs speak against it"
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def _answered(question: Callable[[Subject], Finding], subject: Subject) -> Findi
 
 def _training(subject: Subject) -> Finding:
     history = subject.folder.history or {}
-    finding = Finding("training", "Did the training settle?")
+    finding = Finding(TRAINING, "Did the training settle?")
     curves = {name: history.get(key) or [] for name, key in (("training", "loss"), ("validation", "validation_loss"))}
     known = {name: curve for name, curve in curves.items() if curve and all(value is not None for value in curve)}
     finding.numbers = {f"last {name} loss": curve[-1] for name, curve in known.items()}
@@ -216,8 +228,8 @@ def _normaliser(subject: Subject, over: Side) -> Finding:
         check = diagnostics.normalizer_check(subject.model, u, v, over=over)
         finding.numbers = {
             "error, nats": check.error,
-            "p-value": check.p_value if check.trusted.any() else math.nan,
-            "trusted": float(check.trusted.double().mean()),
+            "p-value of one for all": check.p_value if check.trusted.any() else math.nan,
+            "trusted part of estimates": float(check.trusted.double().mean()),
         }
         finding.figures.append(("log of the mean, less the constant that the loss leaves open", check.plot))
     return finding
@@ -229,7 +241,7 @@ def _explaining(finding: Finding) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        finding.remarks.append(f"Not answered: {error}")
+        finding.remarks.append(f"{UNANSWERED}: {error}")
 
 
 def _draw_training(curves: dict[str, list[float]], ax: Axes) -> None:

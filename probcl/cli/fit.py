@@ -19,13 +19,21 @@ from probcl.cli.errors import Interruption, Misuse
 from probcl.cli.inputs import as_input_of
 from probcl.cli.schema import Part
 from probcl.cli.screen import Screen, current
+from probcl.cli.shapes import require_taken
 from probcl.cli.sources import Data
 from probcl.datasets import Pairs
 from probcl.files import require_writable
+from probcl.gauge import Side
 from probcl.locks import sole_writer
 from probcl.model import WEIGHTS_FILE
 from probcl.named import ENCODERS
 from probcl.training import Callback, FitState, History
+from probcl.training.data import batch_count
+from probcl.training.settings import DEFAULT_BATCH_SIZE
+
+_SIDES: tuple[Side, Side] = ("u", "v")
+# Of the pairs in a batch: fewer are little contrast.
+_FEWEST = 16
 
 
 def fit(
@@ -98,20 +106,43 @@ def _prepared(settings: FitConfig, screen: Screen) -> tuple[FitConfig, Data, pro
         described = described.completed(**source.found())
     loaded: Data = described.build().load(screen.track)
     encoders = (settings.model.encoder_u, settings.model.encoder_v)
-    validation = None if loaded.validation is None else _inputs(encoders, loaded.validation)
-    data = Data(_inputs(encoders, loaded.train), validation)
+    validation = None if loaded.validation is None else _inputs(encoders, loaded.validation, source)
+    data = Data(_inputs(encoders, loaded.train, source), validation)
     completed = [part.completed(**_told_by(values)) for part, values in zip(encoders, data.train, strict=True)]
     model = dataclasses.replace(settings.model, encoder_u=completed[0], encoder_v=completed[1])
     settings = dataclasses.replace(settings, data=described, model=model)
     screen.say(f"{data.train.n_pairs} pairs: u {_shape(data.train.u)}, v {_shape(data.train.v)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return settings, data, _model(settings)
+        made = _model(settings)
+    for side, encoder, values in zip(_SIDES, (made.encoder_u, made.encoder_v), data.train, strict=True):
+        require_taken(encoder, values, source.origin(side), f"{side} for model.encoder_{side}")
+    _advise(settings, data, screen)
+    return settings, data, made
 
 
-def _inputs(encoders: tuple[Part, Part], pairs: Pairs) -> Pairs:
-    u, v = (as_input_of(ENCODERS[part.name], x, name) for part, x, name in zip(encoders, pairs, "uv", strict=True))
+def _inputs(encoders: tuple[Part, Part], pairs: Pairs, source: Any) -> Pairs:
+    u, v = (
+        as_input_of(ENCODERS[part.name], values, f"{source.origin(side)}: {side}")
+        for part, values, side in zip(encoders, pairs, _SIDES, strict=True)
+    )
     return Pairs(u, v)
+
+
+def _advise(settings: FitConfig, data: Data, screen: Screen) -> None:
+    """Say so if an epoch has one step only, because a batch holds all of the pairs, or nearly all."""
+    said = settings.training
+    if said.optimizer == "lbfgs":
+        return
+    aside = round((said.validation or 0.0) * data.train.n_pairs)
+    pairs, batch_size = data.train.n_pairs - aside, said.batch_size or DEFAULT_BATCH_SIZE
+    steps = batch_count(pairs, batch_size)
+    if steps <= 2 and pairs > 2 * _FEWEST:
+        counted = "1 step" if steps == 1 else f"{steps} steps"
+        screen.say(
+            f"advice: {pairs} pairs in batches of up to {batch_size} are {counted} an epoch, {steps * said.epochs} in "
+            f"all; a smaller training.batch_size, such as {max(_FEWEST, pairs // 10)}, makes more of them"
+        )
 
 
 def _told_by(values: Tensor) -> dict[str, Any]:
@@ -160,7 +191,7 @@ def _trained(
             checkpoint=checkpoint,
             checkpoint_every=settings.checkpoint.every,
             resume=resume,
-            progress=False if screen.quiet else "auto",
+            progress=screen.shows_progress,
             callbacks=[watch],
         )
     except KeyboardInterrupt as error:

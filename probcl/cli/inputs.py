@@ -6,16 +6,20 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from probcl.cli.arrays import ArrayFile, array_file, names_in, read_array
+from probcl.cli.arrays import ArrayFile, array_file, array_suffix, names_in, read_array
 from probcl.cli.config import read_config
 from probcl.cli.errors import Misuse
 from probcl.cli.folder import ModelFolder
 from probcl.cli.images import Channels, class_folders, image_files, read_classes, read_images
 from probcl.cli.screen import Screen
+from probcl.cli.shapes import require_taken
 from probcl.cli.sources import Data, Images
 from probcl.datasets import Pairs
-from probcl.encoders import Label, LeNet, ResidualConvNet
+from probcl.encoders import MLP, Label, LeNet, Linear, ResidualConvNet
+from probcl.errors import DataFileError
 from probcl.gauge import Side
+
+_SIDES: tuple[Side, Side] = ("u", "v")
 
 
 def as_input_of(encoder: type[nn.Module], values: Shaped[Tensor, "n *event"], name: str) -> Shaped[Tensor, "n *event2"]:
@@ -29,10 +33,11 @@ def as_input_of(encoder: type[nn.Module], values: Shaped[Tensor, "n *event"], na
     if issubclass(encoder, Label):
         if values.is_floating_point() or values.dtype == torch.bool:
             raise ValueError(f"{name} must be integers for an encoder of labels, got {values.dtype}")
-        return values.long()
+        return values.long().squeeze(1) if values.ndim == 2 and values.shape[1] == 1 else values.long()
     values = values.float()
     is_grey = issubclass(encoder, LeNet | ResidualConvNet) and values.ndim == 3
-    return values.unsqueeze(1) if is_grey else values
+    is_one_number = issubclass(encoder, Linear | MLP) and values.ndim == 1
+    return values.unsqueeze(1) if is_grey or is_one_number else values
 
 
 def read_values(text: str, folder: ModelFolder, side: Side, screen: Screen) -> Shaped[Tensor, "n *event"]:
@@ -41,14 +46,19 @@ def read_values(text: str, folder: ModelFolder, side: Side, screen: Screen) -> S
     Raises
     ------
     DataFileError
-        If they cannot be read.
+        If they cannot be read, or are not what the model's encoder takes.
     """
     path = Path(text)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         values: Tensor = read_images(image_files(path), *_image_format(folder), screen.track)
+    elif not path.exists() and array_suffix(text) is None:
+        raise DataFileError(f"{text}: no such file or folder")
     else:
         values = read_array(array_file(text))
-    return as_input_of(type(folder.encoder(side)), values, str(path))
+    encoder = folder.encoder(side)
+    values = as_input_of(type(encoder), values, text)
+    require_taken(encoder, values, text, f"{side} of the model")
+    return values
 
 
 def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
@@ -62,7 +72,7 @@ def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
     Misuse
         If there are none.
     DataFileError
-        If they cannot be read.
+        If they cannot be read, do not match, or are not what the model's encoders take.
     """
     path = None if text is None else Path(text)
     if path is None or path.suffix.lower() in (".yaml", ".yml", ".toml"):
@@ -70,14 +80,25 @@ def read_pairs(text: str | None, folder: ModelFolder, screen: Screen) -> Pairs:
     elif path.is_dir():
         classes = class_names(folder) or class_folders(path)
         pairs = Pairs(*read_classes(path, classes, *_image_format(folder), screen.track))
-    elif path.suffix.lower() in (".npz", ".safetensors") and path.exists():
+    elif not path.exists():
+        raise DataFileError(f"{path}: no such file or folder")
+    elif path.suffix.lower() in (".npz", ".safetensors"):
         if not {"u", "v"} <= set(names_in(path)):
             raise Misuse(f"{path}: pairs must be arrays called u and v, got {', '.join(names_in(path)) or 'none'}")
-        pairs = Pairs(*(read_array(ArrayFile(path=str(path), key=side)) for side in "uv"))
+        u, v = (read_array(ArrayFile(path=str(path), key=side)) for side in _SIDES)
+        if len(u) != len(v):
+            raise DataFileError(f"{path}: u and v must hold equally many rows, got {len(u)} and {len(v)}")
+        pairs = Pairs(u, v)
     else:
-        raise Misuse(f"{path}: pairs must be an .npz or .safetensors that is there, a folder of classes, or a config")
-    sides: tuple[Side, Side] = ("u", "v")
-    return Pairs(*(as_input_of(type(folder.encoder(side)), x, side) for side, x in zip(sides, pairs, strict=True)))
+        raise Misuse(f"{path}: pairs must be an .npz or .safetensors, a folder of classes, or a config")
+    return Pairs(*(_taken(folder, side, x, text) for side, x in zip(_SIDES, pairs, strict=True)))
+
+
+def _taken(folder: ModelFolder, side: Side, values: Tensor, text: str | None) -> Tensor:
+    encoder = folder.encoder(side)
+    values = as_input_of(type(encoder), values, side if text is None else f"{text}: {side}")
+    require_taken(encoder, values, text or "the data of the fit", f"{side} of the pairs")
+    return values
 
 
 def _test_pairs(path: Path | None, folder: ModelFolder, screen: Screen) -> Pairs:

@@ -1,7 +1,10 @@
 """Priors as the command line names them."""
 
+from pathlib import Path
+
 import torch
 
+from probcl.cli.arrays import array_suffix
 from probcl.cli.errors import Misuse
 from probcl.cli.folder import ModelFolder
 from probcl.cli.inputs import read_values
@@ -19,7 +22,8 @@ def read_prior(text: str, folder: ModelFolder, side: Side, screen: Screen) -> Em
     Raises
     ------
     Misuse
-        If a prior of real numbers is asked for labels, or for values whose number the encoder does not tell.
+        If it is none of these, or a prior of real numbers is asked for labels, or for values whose number the encoder
+        does not tell.
     DataFileError
         If a file cannot be read.
     """
@@ -27,11 +31,21 @@ def read_prior(text: str, folder: ModelFolder, side: Side, screen: Screen) -> Em
         shape = _event_shape(folder, side)
         return GaussianPrior.from_scale(torch.zeros(shape), torch.eye(shape.numel()))
     if not text.startswith(_FITTED):
+        _require_prior(text)
         return EmpiricalPrior(read_values(text, folder, side, screen))
     values = read_values(text.removeprefix(_FITTED), folder, side, screen)
     if not values.is_floating_point():
         raise Misuse(f"--prior {text}: {side} are labels, which have no Gaussian law; give a FILE of labels")
     return GaussianPrior.fit(values)
+
+
+def _require_prior(text: str) -> None:
+    """Raise `Misuse` for what is neither meant as a file nor is one."""
+    if Path(text).exists() or array_suffix(text):
+        return
+    raise Misuse(
+        f"--prior {text} is neither the name of a prior (normal, gaussian:FILE) nor a file or folder that is there"
+    )
 
 
 def _event_shape(folder: ModelFolder, side: Side) -> torch.Size:

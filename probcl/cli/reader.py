@@ -175,14 +175,15 @@ class _Reader:
         arguments = {}
         for name, (annotation, default) in wanted.items():
             try:
-                arguments[name] = self._argument(annotation, default, value.get(name, REQUIRED), _join(path, name))
+                given_value, meaning = value.get(name, REQUIRED), "" if kind is None else kind.meanings.get(name, "")
+                arguments[name] = self._argument(annotation, default, given_value, _join(path, name), meaning)
             except _Fault:
                 continue
         if len(self.problems) > before:
             raise _Fault
         return arguments
 
-    def _argument(self, annotation: Any, default: Any, value: Any, path: str) -> Any:
+    def _argument(self, annotation: Any, default: Any, value: Any, path: str, meaning: str) -> Any:
         if value is not REQUIRED:
             return self.read(annotation, value, path)
         if default is not REQUIRED:
@@ -190,7 +191,7 @@ class _Reader:
         kinds = [note for note in get_args(annotation)[1:] if isinstance(note, Kind)]
         if kinds and kinds[0].default is not None:
             return self._part(kinds[0], kinds[0].default, path)
-        raise self._fault(path, "is missing")
+        raise self._fault(path, f"is missing: {meaning}" if meaning else "is missing")
 
 
 def _join(path: str, key: str) -> str:

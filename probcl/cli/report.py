@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 import probcl
-from probcl.cli.findings import Figure, Finding
+from probcl.cli.findings import Figure, Finding, reading
 
 _DOTS_AN_INCH = 160
 _INCHES = (5.4, 3.9)
+# Of p-values: smaller ones are of approximations that do not reach so far.
+_SMALLEST_P = 1e-12
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 66rem; margin: 2rem auto;
@@ -43,21 +45,28 @@ def html(title: str, facts: Mapping[str, str], findings: Sequence[Finding]) -> s
     )
 
 
-def shown(value: float) -> str:
-    """Write a number for people."""
+def shown(name: str, value: float) -> str:
+    """Write a number of this name for people."""
     if math.isnan(value):
         return "none"
+    if name.startswith("p-value") and value < _SMALLEST_P:
+        return f"< {_SMALLEST_P:.0e}".replace("-", "−")
     return f"{value:.4g}".replace("-", "−")
 
 
 def _section(finding: Finding) -> str:
-    numbers = _table({name: shown(value) for name, value in finding.numbers.items()})
+    numbers = _table({name: _read(name, value) for name, value in finding.numbers.items()})
     figures = "".join(_figure(figure) for figure in finding.figures)
     remarks = "".join(f'<p class="remark">{escape(remark)}</p>' for remark in finding.remarks)
     return (
         f'<section>\n<h2>{escape(finding.name.capitalize())}</h2>\n<p class="question">{escape(finding.question)}</p>\n'
         f'{numbers}\n<div class="figures">{figures}</div>\n{remarks}\n</section>'
     )
+
+
+def _read(name: str, value: float) -> str:
+    meaning = reading(name, value)
+    return shown(name, value) + (f", {meaning}" if meaning else "")
 
 
 def _table(rows: Mapping[str, str]) -> str:

@@ -53,6 +53,8 @@ class Kind(NamedTuple):
         Parameters that may be left to the data.
     ranges
         Bounds of parameters that the parts themselves do not check.
+    meanings
+        Of parameters that have no default, to be told where one is missing.
     """
 
     what: str
@@ -61,6 +63,7 @@ class Kind(NamedTuple):
     unnamed: str | None = None
     from_data: frozenset[str] = frozenset()
     ranges: Mapping[str, Range] = types.MappingProxyType({})
+    meanings: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclass(frozen=True)

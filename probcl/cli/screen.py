@@ -1,6 +1,7 @@
 """What a command shows: results on stdout, everything else on stderr, and progress where somebody is watching."""
 
 import json
+import shlex
 import sys
 import threading
 import warnings
@@ -37,13 +38,26 @@ class Screen:
         Whether results are JSON.
     debug
         Whether errors come with their traceback.
+    arguments
+        What stood after ``probcl``.
     """
 
     quiet: bool = False
     as_json: bool = False
     debug: bool = False
+    arguments: tuple[str, ...] = ()
     out: Console = field(default_factory=lambda: Console(highlight=False))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    @property
+    def command(self) -> str:
+        """The command that is running, as it may be typed again."""
+        return shlex.join(["probcl", *self.arguments])
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody is watching who wants to see it."""
+        return not (self.quiet or self.as_json) and self.err.is_terminal
 
     def say(self, message: str) -> None:
         """Write a message, unless it is to be quiet."""
@@ -73,9 +87,9 @@ class Screen:
             else:
                 self.out.print(renderable)
 
-    def track(self, items: Sequence[T], what: str) -> Iterator[T]:
-        """Yield the items, with a progress bar if that takes more than two seconds."""
-        if self.quiet or not self.err.is_terminal:
+    def track(self, items: Sequence[T], what: str, size: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+        """Yield the items, with a progress bar, which counts the `size` of each, if that takes over two seconds."""
+        if not self.shows_progress:
             yield from items
             return
         columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
@@ -84,10 +98,10 @@ class Screen:
         timer.daemon = True
         timer.start()
         try:
-            task = bar.add_task("", total=len(items))
+            task = bar.add_task("", total=sum(map(size, items)))
             for item in items:
                 yield item
-                bar.advance(task)
+                bar.advance(task, size(item))
         finally:
             timer.cancel()
             timer.join()
@@ -121,7 +135,7 @@ def screen_and_rest(arguments: Sequence[str]) -> tuple[Screen, list[str]]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     found = {_SWITCHES[argument] for argument in arguments[:end] if argument in _SWITCHES}
     rest = [argument for i, argument in enumerate(arguments) if i >= end or argument not in _SWITCHES]
-    return Screen("quiet" in found, "as_json" in found, "debug" in found), rest
+    return Screen("quiet" in found, "as_json" in found, "debug" in found, tuple(arguments)), rest
 
 
 def flush() -> None:

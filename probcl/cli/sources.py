@@ -11,6 +11,7 @@ from probcl.cli.schema import Kind, Range
 from probcl.cli.screen import Track
 from probcl.datasets import Pairs, Split
 from probcl.errors import DataFileError
+from probcl.gauge import Side
 
 Fraction = Annotated[float, Range(0, 1, "[)")]
 Seed = Annotated[int, Range(0)]
@@ -35,6 +36,10 @@ class _Source:
         """Return the parameters that were left open and that the files tell."""
         return {}
 
+    def origin(self, side: Side) -> str:
+        """Return where the values of a modality come from, for messages."""
+        return "data"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays(_Source):
@@ -51,6 +56,10 @@ class Arrays(_Source):
                 f"{self.u.path} and {self.v.path} must hold equally many rows, got {len(u)} and {len(v)}"
             )
         return Data(Pairs(u, v))
+
+    def origin(self, side: Side) -> str:
+        """Return the file of a modality."""
+        return str(self.u if side == "u" else self.v)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,10 @@ class Images(_Source):
     def found(self) -> dict[str, Any]:
         """Return the classes, which are the folders."""
         return {"classes": class_folders(Path(self.path))}
+
+    def origin(self, side: Side) -> str:
+        """Return the folder."""
+        return self.path
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from probcl.retrieval import Library
 from probcl.samplers import NUTS, AutoSampler, ImportanceResampling, Sampler, TemperedSMC
 
 _BATCH = 4096
-# Conditions that are drawn for at once; a sampler of continuous priors holds thousands of particles for each.
-_CONDITIONS = 64
+# Conditions that are drawn for at once: few, so that progress is seen, and as a sampler of continuous priors holds
+# thousands of particles for each. Chains are slow to step, however few they are.
+_CONDITIONS, _CHAINS = 8, 64
 _ROWS_SHOWN = 10
 
 
@@ -78,9 +79,9 @@ def retrieve(
     if k > len(items):
         raise Misuse(f"-k must be at most the {len(items)} items of the library, got {k}")
     searched = read_values(queries, folder, other(of.value), screen)
-    batches = screen.track(items.split(_BATCH), "embedding the library")
+    batches = screen.track(items.split(_BATCH), "embedding the library", len)
     collection = Library(folder.model, u=batches) if of is Modality.u else Library(folder.model, v=batches)
-    found = [collection.topk(chunk, k) for chunk in screen.track(searched.split(_BATCH), "searching")]
+    found = [collection.topk(chunk, k) for chunk in screen.track(searched.split(_BATCH), "searching", len)]
     scores, indices = torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
     if output is not None:
         _write_matches(output, scores, indices)
@@ -115,7 +116,7 @@ def classify(
     candidates = _candidates(folder) if labels is None else read_values(labels, folder, "v", screen)
     values = read_values(images, folder, "u", screen)
     classifier = zero_shot(folder.model, candidates)
-    probs = torch.cat([classifier(chunk) for chunk in screen.track(values.split(_BATCH), "classifying")])
+    probs = torch.cat([classifier(chunk) for chunk in screen.track(values.split(_BATCH), "classifying", len)])
     predicted = probs.argmax(1)
     names = (class_names(folder) if labels is None else None) or [str(i) for i in range(len(candidates))]
     if output is not None:
@@ -160,7 +161,8 @@ def sample(
     conditional = folder.conditional(of.value, law, None if sampler is SamplerName.auto else SAMPLERS[sampler]())
     draws, effective = [], []
     with seeded(seed):
-        for chunk in screen.track(conditions.split(_CONDITIONS), "drawing"):
+        at_once = _CHAINS if sampler is SamplerName.nuts else _CONDITIONS
+        for chunk in screen.track(conditions.split(at_once), "drawing", len):
             distribution = conditional.condition(chunk)
             draws.append(distribution.sample((n,)))
             effective.append(distribution.ess())

@@ -78,22 +78,21 @@ class TiltedDistribution(TorchDistribution):
         raise NotImplementedError
 
     def rsample(self, sample_shape: Iterable[int] = ()) -> Float[Tensor, "*shape"]:
-        raise NotImplementedError(f"a {type(self).__name__} has no differentiable draws; use sample")
+        raise NotImplementedError(f"{type(self).__name__} has no differentiable draws; use sample")
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         raise NotImplementedError(
-            f"the entropy of a {type(self).__name__} has no closed form; "
-            "-d.log_prob(d.sample((n,))).mean(0) estimates it"
+            f"the entropy of {type(self).__name__} has no closed form; -d.log_prob(d.sample((n,))).mean(0) estimates it"
         )
 
     def cdf(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        raise NotImplementedError(f"a {type(self).__name__} has no distribution function; use shares of draws")
+        raise NotImplementedError(f"{type(self).__name__} has no distribution function; use shares of draws")
 
     def icdf(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
-        raise NotImplementedError(f"a {type(self).__name__} has no quantile function; use quantiles of draws")
+        raise NotImplementedError(f"{type(self).__name__} has no quantile function; use quantiles of draws")
 
     def enumerate_support(self, expand: bool = True) -> Shaped[Tensor, "*shape"]:
-        raise NotImplementedError(f"the values of a {type(self).__name__} are continuous and cannot be enumerated")
+        raise NotImplementedError(f"the values of {type(self).__name__} are continuous and cannot be enumerated")
 
     def expand(self, batch_shape: Iterable[int], _instance: Any = None) -> "TiltedDistribution":
         """Return this distribution with a larger batch shape, its tensors expanded and not copied."""

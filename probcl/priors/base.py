@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from probcl.checks import describe
+from probcl.checks import as_tensor_hint, describe
 
 if TYPE_CHECKING:
     from probcl.priors.empirical import EmpiricalPrior
@@ -97,5 +97,13 @@ def as_prior(prior: object) -> "Prior | EmpiricalPrior":
         return DistributionPrior(prior)
     raise TypeError(
         "prior must be an EmpiricalPrior, a GaussianPrior, a DecoderPrior, a ModelPrior or a distribution, "
-        f"got {describe(prior)}"
+        f"got {describe(prior)}{_hint(prior)}"
     )
+
+
+def _hint(prior: object) -> str:
+    """Return how to make a prior of an array, as the end of an error message."""
+    if isinstance(prior, Tensor):
+        return "; for a data bank use probcl.EmpiricalPrior(prior)"
+    tensor = as_tensor_hint("prior", prior)
+    return f"{tensor}, and probcl.EmpiricalPrior of that for a data bank" if tensor else ""

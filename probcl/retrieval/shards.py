@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from probcl.checks import describe, require_finite, require_logarithms, require_tensor
+from probcl.checks import as_tensor_hint, describe, is_table, require_finite, require_logarithms, require_tensor
 
 # Bytes of embeddings in a shard: the most that is held at a time.
 SHARD_BYTES = 2**24
@@ -119,8 +119,11 @@ def embedded(
 
 def _batches(name: str, items: Items, batch_size: int) -> Iterator[Tensor]:
     whole = isinstance(items, Tensor | np.ndarray)
-    if not whole and not isinstance(items, Iterable):
-        raise TypeError(f"{name} must be a torch.Tensor, an array or an iterable of batches, got {describe(items)}")
+    if is_table(items) or (not whole and not isinstance(items, Iterable)):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, an array or an iterable of batches, got "
+            f"{describe(items)}{as_tensor_hint(name, items)}"
+        )
     for part in [items] if whole else items:
         array = part if isinstance(part, np.ndarray) else require_tensor(name, part)
         if array.ndim == 0 or len(array) == 0:

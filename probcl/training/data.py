@@ -258,7 +258,7 @@ def pair_source(pairs: Pairs, plan: Plan, name: str = "") -> PairSource:
     """
     if isinstance(pairs, DataLoader):
         return LoaderSource(pairs, plan, name)
-    tensors = as_tensors(pairs)
+    tensors = as_tensors(pairs, name)
     if tensors is not None:
         return TensorSource(*tensors, plan, name)
     if isinstance(pairs, Dataset) and not isinstance(pairs, IterableDataset) and hasattr(pairs, "__len__"):
@@ -305,12 +305,12 @@ def batch_count(pairs: int, batch_size: int | None) -> int:
     return 1 if batch_size is None else max(1, min(math.ceil(pairs / batch_size), pairs // 2))
 
 
-def as_tensors(pairs: object) -> tuple[Tensor, Tensor] | None:
+def as_tensors(pairs: object, name: str = "") -> tuple[Tensor, Tensor] | None:
     """Return u and v if the pairs are held in memory."""
     if type(pairs) is TensorDataset and len(pairs.tensors) == 2:
         return pairs.tensors[0], pairs.tensors[1]
     if isinstance(pairs, tuple) and len(pairs) == 2:
-        return require_tensor("u", pairs[0]), require_tensor("v", pairs[1])
+        return require_tensor(f"{name}u", pairs[0]), require_tensor(f"{name}v", pairs[1])
     return None
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from probcl.checks import describe, require_finite
+from probcl.checks import as_tensor_hint, describe, require_finite
 
 
 class Batch(NamedTuple):
@@ -62,4 +62,5 @@ def describe_kind(value: object) -> str:
     """Return the type of what a caller passed, for error messages."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}: {[type(part).__name__ for part in value[:4]]}"
-    return f"a {type(value).__name__}"
+    array = as_tensor_hint("u", value)
+    return f"{describe(value)}{array}, and v likewise, and give (u, v)" if array else f"a {type(value).__name__}"

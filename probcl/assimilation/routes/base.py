@@ -16,6 +16,7 @@ from torch import Tensor
 from probcl.assimilation.baselines.base import Posterior
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import WindowPairs
+from probcl.assimilation.tracking import Track, untracked
 from probcl.losses import Loss
 from probcl.model import BimodalModel
 from probcl.samplers import Sampler
@@ -71,10 +72,12 @@ class Route(ABC):
         return fit(self.model, pairs.pairs, self.loss, validation=held_out, **chosen)
 
     @abstractmethod
-    def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
+    def calibrate(
+        self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"], track: Track = untracked
+    ) -> None:
         """Make the posterior as wide as the errors of its mean are, on windows that it was not trained on.
 
-        `spread` says by what factor.
+        `spread` says by what factor; `track` tells how far it has come.
         """
 
     def calibrate_like(self, *others: "Route") -> None:

@@ -10,6 +10,7 @@ from probcl.assimilation.encoders import FieldEncoder, TrackInformation, TrackTr
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes.base import Route
+from probcl.assimilation.tracking import Track, untracked
 from probcl.diagnostics import recalibrate
 from probcl.losses import ConditionalLoss, Loss
 from probcl.model import BimodalModel
@@ -50,8 +51,13 @@ class ContrastiveRoute(Route):
     def loss(self) -> Loss:
         return ConditionalLoss()
 
-    def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
-        self.model, found = recalibrate(self.model, *held_out.pairs, loss=ConditionalLoss(2, 0))
+    def calibrate(
+        self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"], track: Track = untracked
+    ) -> None:
+        ((self.model, found),) = (
+            recalibrate(self.model, *pairs, loss=ConditionalLoss(2, 0))
+            for pairs in track([held_out.pairs], "calibrating")
+        )
         self.spread = found.temperature_after / found.temperature_before
 
     def calibrate_like(self, *others: Route) -> None:

@@ -14,6 +14,7 @@ from probcl.assimilation.encoders import TrackInformation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes.base import Route
+from probcl.assimilation.tracking import Track, untracked
 from probcl.conditional import Conditional
 from probcl.information import GaussianConditionalLoss, QuadraticFeatures
 from probcl.losses import Loss
@@ -59,9 +60,11 @@ class InformationRoute(Route):
     def loss(self) -> Loss:
         return GaussianConditionalLoss()
 
-    def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
+    def calibrate(
+        self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"], track: Track = untracked
+    ) -> None:
         error, variance = 0.0, 0.0
-        for start in range(0, len(truth), 16):
+        for start in track(range(0, len(truth), 16), "calibrating"):
             law = self._conditional.condition(held_out.tokens[start : start + 16])
             mean = self.prior.decode(law.mean.numpy())
             error += float(np.square(truth[start : start + 16] - mean).sum())

@@ -11,6 +11,7 @@ from torch import Tensor
 from probcl.assimilation.baselines.base import Posterior
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes.contrastive import ContrastiveRoute
+from probcl.assimilation.tracking import Track, untracked
 from probcl.conditional import Conditional
 from probcl.conditional.empirical import EmpiricalConditional
 from probcl.priors import EmpiricalPrior
@@ -48,8 +49,10 @@ class RetrievalRoute(ContrastiveRoute):
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         self.bank, self.days, self._conditional = memory["bank"], memory["days"], None
 
-    def calibrate(self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"]) -> None:
-        super().calibrate(held_out, truth)
+    def calibrate(
+        self, held_out: WindowPairs, truth: Float[np.ndarray, "n 2 points"], track: Track = untracked
+    ) -> None:
+        super().calibrate(held_out, truth, track)
         self._conditional = None
 
     @property
