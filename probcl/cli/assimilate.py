@@ -38,6 +38,7 @@ class Prior(StrEnum):
     auto = "auto"
     eof = "eof"
     stream_function = "stream-function"
+    hybrid = "hybrid"
 
 
 def assimilate(
@@ -119,7 +120,8 @@ def assimilate(
         Method, typer.Option(help="Route to the posterior; auto takes what does better.", rich_help_panel=_TRAINING)
     ] = Method.auto,
     prior: Annotated[
-        Prior, typer.Option(help="Of the currents; auto: EOFs of a long archive.", rich_help_panel=_TRAINING)
+        Prior,
+        typer.Option(help="Of the currents; auto: EOFs of a long archive, else hybrid.", rich_help_panel=_TRAINING),
     ] = Prior.auto,
     rank: Annotated[
         int | None,
@@ -135,7 +137,9 @@ def assimilate(
     ] = "32D",
     refit: Annotated[
         bool,
-        typer.Option("--refit", help="After the check, train again on all of the archive.", rich_help_panel=_TRAINING),
+        typer.Option(
+            "--refit", help="Check at both ends of the archive, then train on all of it.", rich_help_panel=_TRAINING
+        ),
     ] = False,
     pairs: Annotated[
         int, typer.Option(min=2, help="Simulated windows of drifters to train on.", rich_help_panel=_TRAINING)
