@@ -77,8 +77,9 @@ class TrackInformation(nn.Module):
     latent
         Number of modes.
     maps
-        ``"modes"``: fixed; those of the prior (make the encoder with `TrackInformation.of`), or found by regression
-        (`TrackInformation.of_maps` of a `LearnedOperator`). ``"learned"``: parameters that start at random; they overfit.
+        ``"modes"``: fixed; a prior's (make the encoder with `TrackInformation.of`), or found by regression
+        (`TrackInformation.of_maps` of a `LearnedOperator`). ``"learned"``: parameters that start at random, which
+        overfit.
     hidden
         Widths of the network's hidden layers.
 

@@ -179,7 +179,7 @@ class _Sample:
             rest = part.velocity - part.seen(torch.einsum("nk,k...->n...", part.x, maps))
             squares += float((part.precision * rest.square()).sum())
             total += VALUES * float(part.precision.sum())
-        return (squares / max(total, 1e-12)) ** 0.5
+        return float(np.sqrt(squares / max(total, 1e-12)))
 
 
 def _solve(sample: _Sample, cosines: _Cosines) -> Float[Tensor, "rank times souths easts values"]:
@@ -214,4 +214,5 @@ def _solve(sample: _Sample, cosines: _Cosines) -> Float[Tensor, "rank times sout
 
 
 def _mix(weights: Float[Tensor, "n k"], arrays: Float[Tensor, "k *shape"]) -> Float[Tensor, "n *shape"]:
-    return (weights @ arrays.flatten(1)).unflatten(1, arrays.shape[1:])
+    mixed: Tensor = (weights @ arrays.flatten(1)).unflatten(1, arrays.shape[1:])
+    return mixed
