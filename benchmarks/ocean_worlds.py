@@ -86,6 +86,7 @@ def learn(train: xr.Dataset, options: argparse.Namespace) -> tuple[Assimilator, 
         maps=options.maps,
         refit=options.refit,
         pairs=options.pairs,
+        operator=options.operator,
         seed=options.seed,
         **settings,
     )
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--method", default="information")
     parser.add_argument("--smoother", action="store_true", help="the ensemble smoother too, which takes longest")
     parser.add_argument("--prior", default="hybrid", help="of the currents of a whole region; EOFs elsewhere")
+    parser.add_argument("--operator", default="given", choices=["given", "learned"], help="how segments see modes")
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -194,6 +196,7 @@ def main() -> None:
     Console().print("\n".join(lines), markup=False, soft_wrap=True)
     size = "" if options.patch is None else f"-patch{options.patch}"
     size += "" if options.train_days is None else f"-{options.train_days}-days"
+    size += "-learned-operator" if options.operator == "learned" else ""
     name = f"ocean-{options.world}{size}-{options.interval}-{options.drifters}.md"
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_text(OUTPUT / name, "\n".join(lines) + "\n")

@@ -114,6 +114,7 @@ class Assimilator:
         gap: Duration = "32D",
         refit: bool = False,
         context: bool = False,
+        operator: str = "given",
         checkpoint: str | Path | None = None,
         resume: bool = False,
         seed: int = 0,
@@ -161,6 +162,10 @@ class Assimilator:
         context
             Whether the nonlinear encoders of retrieval and of the sampler are given the mean of optimal interpolation
             in the prior's modes, to start from.
+        operator
+            What the information form, and `context`, are told of how a segment sees the modes: ``"given"``, the modes
+            along it; ``"learned"``, nothing: maps are found from the pairs by regression (`LearnedOperator`), and want
+            many of them.
         checkpoint
             Stem of the files in which the training of each method is kept as it goes, ``STEM.information`` and so on.
         resume
@@ -184,6 +189,8 @@ class Assimilator:
         """
         if method != "auto" and method not in ROUTES:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
+        if operator not in ("given", "learned"):
+            raise ValueError(f"operator must be 'given' or 'learned', got {operator!r}")
         campaign = Campaign(window, fix_interval, n_drifters, position_error)
         held = partial(hold_out, archive, held_out, gap, campaign.length)
         parts = held()
@@ -200,7 +207,8 @@ class Assimilator:
         )
 
         def trained(name: str, lessons: Lessons, validation: WindowPairs | None = None, again: str = "") -> Route:
-            route = ROUTES[name](lessons.prior, ROUTES[name].build(lessons.prior, seed, context))
+            found = lessons.operator if operator == "learned" else None
+            route = ROUTES[name](lessons.prior, ROUTES[name].build(lessons.prior, seed, context, found))
             stem = {} if checkpoint is None else {"checkpoint": Path(f"{checkpoint}.{name}{again}"), "resume": resume}
             route.train(lessons.pairs, validation, seed=seed, **stem, **training)
             route.remember(lessons.pairs)
@@ -231,9 +239,16 @@ class Assimilator:
             lessons, used = learn_from(parts.whole), parts.whole
             route = trained(route.name, lessons, again="-refit")
             route.calibrate_like(best.route, second)
-        record = {**_record(used, parts.held_out, seed, pairs), "choice": dict(why)}
+        told: dict[str, Any] = {"operator": operator}
+        if operator == "learned":
+            told |= {"smoothness": lessons.operator.smoothness, "error": lessons.operator.error}
         asked = prior.rank if isinstance(prior, FieldPrior) else rank or MODES
-        record["archive"] = scarcity(used, lessons.prior, asked, pairs)
+        record = {
+            **_record(used, parts.held_out, seed, pairs),
+            "choice": dict(why),
+            "operator": told,
+            "archive": scarcity(used, lessons.prior, asked, pairs),
+        }
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
         frame, origins = Frame.of(used, grid), _origins(lessons.archive)
         learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)

@@ -77,8 +77,9 @@ class TrackInformation(nn.Module):
     latent
         Number of modes.
     maps
-        ``"modes"``: those of the prior, fixed (make the encoder with `TrackInformation.of`). ``"learned"``: parameters
-        that start at random, so that neither the covariance nor the observation operator is given.
+        ``"modes"``: fixed; a prior's (make the encoder with `TrackInformation.of`), or found by regression
+        (`TrackInformation.of_maps` of a `LearnedOperator`). ``"learned"``: parameters that start at random, which
+        overfit.
     hidden
         Widths of the network's hidden layers.
 
@@ -107,26 +108,49 @@ class TrackInformation(nn.Module):
         else:
             self.register_buffer("maps", table)
         self.net = MLP(2 * COORDINATES + 1 + 2, VALUES**2 * (PLACES + 1) - 1, hidden)
+        with torch.no_grad():
+            cast(nn.Linear, self.net.layers[-1]).weight.mul_(0.01)
         self._start(_FIRST_ERROR if maps == "modes" else 1.0)
 
     @torch.no_grad()
-    def _start(self, error: float) -> None:
+    def _start(self, error: float, shares: Sequence[float] = SIMPSON) -> None:
         """Start at optimal interpolation with independent errors of this size, wherever the segment is."""
         last = cast(nn.Linear, self.net.layers[-1])
-        last.weight.mul_(0.01)
         first = torch.zeros(PLACES + 1, VALUES, VALUES)
-        first[:PLACES] = torch.tensor(SIMPSON)[:, None, None] * torch.eye(VALUES) / error**2
+        first[:PLACES] = torch.tensor(shares)[:, None, None] * torch.eye(VALUES) / error**2
         free = torch.tensor([error, 0.0, error]).expm1().log().nan_to_num(neginf=0.0)
         last.bias.copy_(torch.cat([first[:PLACES].flatten(), free]))
 
     @classmethod
     def of(cls, prior: FieldPrior, hidden: Sequence[int] = (64, 64)) -> "TrackInformation":
         """Return an encoder with a prior's modes as maps, over its scale."""
-        maps = prior.grid.on_map(prior.modes / prior.scale)
-        rank, lags, _, rows, columns = maps.shape
-        encoder = cls((lags, rows, columns), rank, hidden=hidden)
-        table = torch.from_numpy(maps).float().nan_to_num().permute(1, 3, 4, 2, 0)
-        encoder.maps.copy_(table.reshape(encoder.maps.shape))
+        maps = torch.from_numpy(prior.grid.on_map(prior.modes / prior.scale)).float().nan_to_num()
+        return cls.of_maps(maps.permute(1, 3, 4, 2, 0), hidden=hidden)
+
+    @classmethod
+    def of_maps(
+        cls,
+        maps: Float[Tensor, "lags rows columns values rank"],
+        error: float = _FIRST_ERROR,
+        shares: Sequence[float] = SIMPSON,
+        hidden: Sequence[int] = (64, 64),
+    ) -> "TrackInformation":
+        """Return an encoder with these maps, fixed.
+
+        Parameters
+        ----------
+        maps
+            Velocity of each mode at each place, over the prior's scale.
+        error
+            Standard deviation over that scale, before training, of velocities about what the maps say.
+        shares
+            Of a segment's start, middle and end in its velocity, before training.
+        hidden
+            Widths of the network's hidden layers.
+        """
+        encoder = cls(maps.shape[:3], maps.shape[-1], hidden=hidden)
+        encoder.maps.copy_(maps.reshape(encoder.maps.shape))
+        encoder._start(error, shares)
         return encoder
 
     def forward(self, v: Float[Tensor, "n tokens width"]) -> Float[Tensor, "n features"]:

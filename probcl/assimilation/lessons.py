@@ -1,6 +1,7 @@
 """What an assimilator learns from: an archive, a prior of its currents, and tracks simulated through it."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.operators import LearnedOperator
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
 from probcl.assimilation.patches import patches
 from probcl.assimilation.tracking import Track, untracked
@@ -25,6 +27,11 @@ class Lessons:
     archive: xr.Dataset
     prior: FieldPrior
     pairs: WindowPairs
+
+    @cached_property
+    def operator(self) -> LearnedOperator:
+        """What segments see of the prior's modes, learned from the pairs."""
+        return LearnedOperator.of(self.pairs, (len(self.prior.lags), *self.prior.grid.ocean.shape))
 
     @classmethod
     def of(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from probcl.assimilation.baselines.base import Posterior
 from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.operators import LearnedOperator
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.tracking import Track, untracked
 from probcl.losses import Loss
@@ -56,8 +57,14 @@ class Route(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
-        """Return an untrained model; with `context` its encoder of tracks starts from optimal interpolation's mean."""
+    def build(
+        cls, prior: FieldPrior, seed: int, context: bool = False, operator: LearnedOperator | None = None
+    ) -> BimodalModel:
+        """Return an untrained model.
+
+        With `context` its encoder of tracks starts from optimal interpolation's mean. What segments see of the modes is
+        the prior's, or an operator's that was learned.
+        """
 
     @property
     @abstractmethod

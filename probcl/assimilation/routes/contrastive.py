@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from probcl.assimilation.encoders import FieldEncoder, TrackInformation, TrackTransformer
+from probcl.assimilation.encoders import FieldEncoder, TrackTransformer
 from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.operators import LearnedOperator, track_information
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes.base import Route
 from probcl.assimilation.tracking import Track, untracked
@@ -39,11 +40,13 @@ class ContrastiveRoute(Route):
     }
 
     @classmethod
-    def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
+    def build(
+        cls, prior: FieldPrior, seed: int, context: bool = False, operator: LearnedOperator | None = None
+    ) -> BimodalModel:
         sizes = np.sqrt(np.square(prior.modes).mean((1, 2, 3))).tolist()
         shape = (len(prior.lags), *prior.grid.ocean.shape)
         with seeded(seed):
-            start = TrackInformation.of(prior) if context else None
+            start = track_information(prior, operator) if context else None
             encoders = FieldEncoder(sizes, _EMBEDDING), TrackTransformer(shape, _EMBEDDING, context=start)
             return BimodalModel(*encoders, temperature=_TEMPERATURE, learn_temperature=True)
 

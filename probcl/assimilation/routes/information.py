@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probcl.assimilation.baselines.base import Posterior
-from probcl.assimilation.encoders import TrackInformation
 from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.operators import LearnedOperator, track_information
 from probcl.assimilation.pairs import WindowPairs
 from probcl.assimilation.routes.base import Route
 from probcl.assimilation.tracking import Track, untracked
@@ -51,10 +51,12 @@ class InformationRoute(Route):
     }
 
     @classmethod
-    def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
+    def build(
+        cls, prior: FieldPrior, seed: int, context: bool = False, operator: LearnedOperator | None = None
+    ) -> BimodalModel:
         del context  # the encoder is optimal interpolation itself, before training
         with seeded(seed):
-            return BimodalModel(QuadraticFeatures.of(standard_normal(prior.rank)), TrackInformation.of(prior))
+            return BimodalModel(QuadraticFeatures.of(standard_normal(prior.rank)), track_information(prior, operator))
 
     @property
     def loss(self) -> Loss:
