@@ -122,10 +122,9 @@ class TrackInformation(nn.Module):
     @classmethod
     def of(cls, prior: FieldPrior, hidden: Sequence[int] = (64, 64)) -> "TrackInformation":
         """Return an encoder with a prior's modes as maps, over its scale."""
-        maps = prior.grid.on_map(prior.modes / prior.scale)
-        rank, lags, _, rows, columns = maps.shape
-        encoder = cls((lags, rows, columns), rank, hidden=hidden)
-        table = torch.from_numpy(maps).float().nan_to_num().permute(1, 3, 4, 2, 0)
+        maps = prior.outlook.modes / prior.scale
+        encoder = cls(prior.outlook.shape, prior.rank, hidden=hidden)
+        table = torch.from_numpy(maps).float().permute(1, 3, 4, 2, 0)
         encoder.maps.copy_(table.reshape(encoder.maps.shape))
         return encoder
 

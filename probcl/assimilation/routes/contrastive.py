@@ -40,7 +40,7 @@ class ContrastiveRoute(Route):
     @classmethod
     def build(cls, prior: FieldPrior, seed: int, context: bool = False) -> BimodalModel:
         sizes = np.sqrt(np.square(prior.modes).mean((1, 2, 3))).tolist()
-        shape = (len(prior.lags), *prior.grid.ocean.shape)
+        shape = prior.outlook.shape
         with seeded(seed):
             start = TrackInformation.of(prior) if context else None
             encoders = FieldEncoder(sizes, _EMBEDDING), TrackTransformer(shape, _EMBEDDING, context=start)
