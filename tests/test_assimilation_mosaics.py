@@ -437,6 +437,7 @@ def test_windows_with_no_segment_near_the_patch_are_left_out() -> None:
     assert simulate_cases(archive.isel(longitude=slice(40)), fleet, 20, patch=4) == []
 
 
+@pytest.mark.slow
 def test_baselines_of_patches_are_tuned_on_members_that_they_are_not_fitted_to(
     world: tuple[xr.Dataset, xr.Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
