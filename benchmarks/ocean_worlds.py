@@ -82,6 +82,7 @@ def learn(train: xr.Dataset, options: argparse.Namespace) -> tuple[Assimilator, 
         n_drifters=options.drifters,
         method=options.method,
         patch=options.patch,
+        stride=options.stride,
         rank=options.rank,
         maps=options.maps,
         refit=options.refit,
@@ -102,7 +103,11 @@ def classical(learned: Assimilator, options: argparse.Namespace) -> dict[str, An
             # One window of each member: maps days apart are nearly one, and tuning over all takes an hour.
             middle = known.sizes["time"] // 2
             known = known.isel(time=slice(middle - 5, middle + 6))
-        settings = {"smoother": options.smoother, "tuning_windows": options.tuning_windows}
+        settings = {
+            "smoother": options.smoother,
+            "tuning_windows": options.tuning_windows,
+            "patch": options.patch,
+        }
         return dict(fit_baselines(known, learned.campaign, **settings).methods)
     few = known.isel(member=slice(None, None, max(1, known.sizes["member"] // _MEMBERS_OF_COVARIANCE)))
     cases = simulate_cases(few, learned.campaign, _TUNING_WINDOWS, seed=1)
@@ -176,6 +181,7 @@ def main() -> None:
     parser.add_argument("--prior", default="hybrid", help="of the currents of a whole region; EOFs elsewhere")
     parser.add_argument("--operator", default="given", choices=["given", "learned"], help="how segments see modes")
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
+    parser.add_argument("--stride", type=int, help="cells from one patch to the next; half a patch if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--refit", action="store_true", help="on all of the archive, once calibrated")

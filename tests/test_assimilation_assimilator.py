@@ -251,6 +251,8 @@ def test_tracks_of_another_time_or_place_are_refused_by_name(learned: Assimilato
         ({"n_drifters": (5, 2)}, "n_drifters must be a number or an ascending range"),
         ({"window": "30D"}, "archive must cover a window"),
         ({"patch": 50}, "patch must be of 2 to"),
+        ({"stride": 1}, "stride must be None where there are no patches"),
+        ({"patch": 4, "stride": 0}, "stride must be"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_by_name(wrong: dict[str, Any], message: str) -> None:
@@ -335,17 +337,6 @@ def test_the_first_part_is_held_out_as_the_last_is(archive: xr.Dataset) -> None:
 def test_what_is_held_out_of_one_member_covers_a_window() -> None:
     parts = hold_out(LONG.isel(time=slice(24)), 0.1, "5D", np.timedelta64(5, "D"))
     assert parts.held_out.sizes["time"] >= 7
-
-
-def test_a_drifter_that_leaves_a_patch_and_returns_is_two() -> None:
-    inside = patch_at(Archive.of(LONG).grid, (4, 5), (-33.0, 21.0))
-    north, east = float(inside.latitude.mean()), float(inside.longitude.mean())
-    days = 0.25 * np.arange(7)
-    out = [(day, north, east + (5.0 if day == 0.75 else 0.01 * day)) for day in days]
-    moved = inside.tracks(padded([out]))
-    assert moved.sizes["trajectory"] == 2
-    assert moved.latitude.notnull().sum("obs").values.tolist() == [3, 3]
-    assert (moved.time.isnull() == moved.latitude.isnull()).all()
 
 
 def test_a_place_beside_land_has_the_nearest_patch_without() -> None:

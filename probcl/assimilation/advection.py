@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,13 @@ from jaxtyping import Bool, Complex, Float, Int, Shaped
 
 from probcl.assimilation.archive import COMPONENTS, FASTEST, load_values, require_archive
 from probcl.assimilation.grid import bracket
-from probcl.sphere import METRES_PER_DEGREE, metres_per_degree_east
+from probcl.sphere import METRES_PER_DEGREE, longitude_near, metres_per_degree_east
 
 Velocity = Callable[[float, Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]], Shaped[np.ndarray, "*batch"]]
 """Currents as a function of seconds, latitude and longitude in degrees: u + iv in m/s."""
+
+Box = tuple[float, float, float, float]
+"""South, north, west and east, in degrees."""
 
 _SECOND = np.timedelta64(1, "s")
 
@@ -153,29 +156,48 @@ class GridFlow:
         return np.where(inside, np.where(aground, Fate.AGROUND, Fate.AFLOAT), Fate.OFF_GRID)
 
     def ocean_starts(
-        self, n: int, generators: Sequence[np.random.Generator]
+        self, n: int, generators: Sequence[np.random.Generator], boxes: Sequence[Box | None] = (None,)
     ) -> tuple[Float[np.ndarray, "windows n"], Float[np.ndarray, "windows n"]]:
-        """Draw places uniformly over the cells with water at all four corners, with a generator for each window."""
-        places = [self._starts_of(window, n, generator) for window, generator in enumerate(generators)]
-        return np.stack([place[0] for place in places]), np.stack([place[1] for place in places])
+        """Draw places uniformly over the cells with water at all four corners, or over what of them is in each box.
+
+        There is a generator for each window and box, windows slowest, and so are the places.
+        """
+        owners = product(range(self._shape[0]), boxes)
+        places = [
+            self._starts_of(window, n, generator, box)
+            for (window, box), generator in zip(owners, generators, strict=True)
+        ]
+        latitude, longitude = (np.stack(part).reshape(self._shape[0], -1) for part in zip(*places, strict=True))
+        return latitude, longitude
 
     def _starts_of(
-        self, window: int, n: int, generator: np.random.Generator
+        self, window: int, n: int, generator: np.random.Generator, box: Box | None
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         wet = ~self.land[window]
         cells = wet[:-1, :-1] & wet[1:, :-1] & wet[:-1, 1:] & wet[1:, 1:]
-        if not cells.any():
+        north, east = self._nodes_within(box)
+        sine = np.sin(np.radians(north))
+        area = cells * np.outer(np.diff(sine), np.diff(east))
+        if not area.any():
             raise ValueError(
                 "archive must have a cell with water at its four corners for drifters to start in, got none"
+                + ("" if box is None else " in latitude {:g} to {:g}, longitude {:g} to {:g}".format(*box))
             )
-        sine = np.sin(np.radians(self.latitude))
-        area = cells * np.outer(np.diff(sine), np.diff(self.longitude))
         edges = np.cumsum(area.ravel())
         chosen, across, along = generator.random((3, n))
         cell = np.searchsorted(edges, chosen * edges[-1], side="right")
         row, column = np.unravel_index(cell, cells.shape)
         latitude = np.degrees(np.arcsin(sine[row] + across * np.diff(sine)[row]))
-        return latitude, self.longitude[column] + along * np.diff(self.longitude)[column]
+        return latitude, east[column] + along * np.diff(east)[column]
+
+    def _nodes_within(self, box: Box | None) -> tuple[Float[np.ndarray, " lat"], Float[np.ndarray, " lon"]]:
+        """Return the grid's axes, what is outside of a box moved to its edge, so that cells there have no area."""
+        if box is None:
+            return self.latitude, self.longitude
+        south, north, west, east = box
+        middle = 0.5 * (self.longitude[0] + self.longitude[-1])
+        start = float(longitude_near(np.array([west]), middle)[0])
+        return self.latitude.clip(south, north), self.longitude.clip(start, start + east - west)
 
 
 def advect(

@@ -106,11 +106,14 @@ class Archive:
         Of the maps, ascending.
     values
         u and v in m/s, shape (member, time, 2, points).
+    of_patches
+        Whether its members are patches, as `patches` makes them, which drifters leave and are still seen.
     """
 
     grid: Grid
     times: Any
     values: Float[np.ndarray, "member time 2 points"]
+    of_patches: bool = False
 
     @classmethod
     def of(cls, dataset: xr.Dataset) -> "Archive":
@@ -143,7 +146,7 @@ class Archive:
             raise ValueError("archive must have ocean, got NaN everywhere")
         latitude, longitude = (dataset[name].values.astype(float) for name in ("latitude", "longitude"))
         times = dataset["time"].values.astype("datetime64[ns]")
-        return cls(Grid(latitude, longitude, ocean), times, maps[..., ocean])
+        return cls(Grid(latitude, longitude, ocean), times, maps[..., ocean], "patch_latitude" in dataset.coords)
 
     @property
     def maps(self) -> Float[np.ndarray, "maps 2 points"]:

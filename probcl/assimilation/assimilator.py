@@ -24,15 +24,16 @@ from probcl.assimilation.frames import Frame
 from probcl.assimilation.holdout import hold_out, record_of
 from probcl.assimilation.independence import scarcity
 from probcl.assimilation.lessons import MODES, Lessons
+from probcl.assimilation.mosaics import Mosaic, Region
 from probcl.assimilation.output import to_cf
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
-from probcl.assimilation.patches import patch_at, patches
+from probcl.assimilation.patches import patch_at
 from probcl.assimilation.routes import ROUTES, Route
-from probcl.assimilation.segments import Segments, require_afloat, segments, within
+from probcl.assimilation.segments import Segments, near, require_afloat, segments, within
 from probcl.assimilation.simulation import Duration
 from probcl.assimilation.tokens import Tokenizer
 from probcl.assimilation.tracking import Track, untracked
-from probcl.assimilation.tracks import fix_times, require_tracks
+from probcl.assimilation.tracks import require_tracks
 from probcl.checks import require_count
 from probcl.errors import ProbclWarning
 from probcl.files import require_path
@@ -66,7 +67,7 @@ class Assimilator:
     patch
         Cells of the patches it analyses; None if it analyses the whole grid.
     archive
-        What it was trained on, unless it was loaded.
+        What it was trained on, whole where it was cut into patches, unless it was loaded.
 
     Examples
     --------
@@ -106,6 +107,7 @@ class Assimilator:
         position_error: float = 100.0,
         method: str = "auto",
         patch: int | tuple[int, int] | None = None,
+        stride: int | None = None,
         prior: str | FieldPrior = "auto",
         rank: int | None = None,
         maps: int = 5,
@@ -141,7 +143,12 @@ class Assimilator:
             members are new currents, by Monte Carlo under a decoder prior.
         patch
             Cells on a side, or rows and columns, of the patches to learn: the archive is cut into them (`patches`), and
-            `assimilate` analyses the one about a place. The whole region unless given.
+            `assimilate` analyses the one about a place. Drifters start in a patch and go on in the whole archive; of
+            their segments those count whose start, middle or end is within one of the patch's sides of it. The whole
+            region unless given.
+        stride
+            Cells from one patch to the next that is trained on, half of the smaller side unless given; 1 is every
+            place, with as many copies of the archive in memory as a patch has cells.
         prior
             ``"eof"``, ``"stream function"``, ``"hybrid"`` (between the two), ``"auto"`` (EOFs where the archive has
             many more windows than modes, and the hybrid elsewhere), or a `FieldPrior`.
@@ -191,6 +198,8 @@ class Assimilator:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
         if operator not in ("given", "learned"):
             raise ValueError(f"operator must be 'given' or 'learned', got {operator!r}")
+        if stride is not None and patch is None:
+            raise ValueError(f"stride must be None where there are no patches, got {stride} and patch=None")
         campaign = Campaign(window, fix_interval, n_drifters, position_error)
         held = partial(hold_out, archive, held_out, gap, campaign.length)
         parts = held()
@@ -198,6 +207,7 @@ class Assimilator:
             Lessons.of,
             campaign=campaign,
             patch=patch,
+            stride=stride,
             prior=prior,
             rank=rank,
             maps=maps,
@@ -215,10 +225,10 @@ class Assimilator:
             return route
 
         def check(lessons: Lessons, aside: xr.Dataset) -> tuple[WindowPairs, Float[np.ndarray, "n 2 points"]]:
-            aside = aside if patch is None else patches(aside, patch)
-            judged = Archive.of(aside)
+            source = Region(aside) if patch is None else Mosaic.of(aside, patch)
+            judged = Archive.of(source.archive)
             count = min(_HELD_OUT_PAIRS, pairs)
-            unseen = simulate_pairs(aside, lessons.prior, campaign, count, seed + 1, judged, track)
+            unseen = simulate_pairs(source, lessons.prior, campaign, count, seed + 1, judged, track)
             return unseen, truths(judged, unseen)
 
         lessons, used = learn_from(parts.train), parts.train
@@ -245,14 +255,15 @@ class Assimilator:
         asked = prior.rank if isinstance(prior, FieldPrior) else rank or MODES
         record = {
             **_record(used, parts.held_out, seed, pairs),
+            "stride": stride,
             "choice": dict(why),
             "operator": told,
             "archive": scarcity(used, lessons.prior, asked, pairs),
         }
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
-        frame, origins = Frame.of(used, grid), _origins(lessons.archive)
+        frame, origins = Frame.of(used, grid), lessons.origins
         learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)
-        learned.archive = lessons.archive
+        learned.archive = used
         return learned
 
     def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
@@ -260,8 +271,12 @@ class Assimilator:
 
         An assimilator of patches takes tracks in their common frame, as those simulated in `patches` are.
         """
-        moment = as_time(time)
-        observed = self._in_window(segments(tracks, error_floor=0.0), moment)
+        moment, observed = as_time(time), segments(tracks, error_floor=0.0)
+        if self.patch is not None:
+            observed = observed.take(near(observed, self.prior.grid))
+        observed = self._in_window(observed, moment)
+        if self.patch is None:
+            require_afloat(observed, self.prior.grid)
         return self._analyse(observed, moment, members, seed)
 
     def _analyse(self, observed: Segments, moment: np.datetime64, members: int, seed: int) -> xr.Dataset:
@@ -303,7 +318,9 @@ class Assimilator:
         seed
             Of the draws.
         centre
-            (latitude, longitude) of the patch wanted, for an assimilator of patches.
+            (latitude, longitude) of the patch wanted, for an assimilator of patches. Segments of which neither start,
+            middle nor end is within one of the patch's sides of it are left out; the others must be in the archive's
+            water.
         track
             As for `fit`.
 
@@ -316,8 +333,8 @@ class Assimilator:
         Raises
         ------
         TypeError, ValueError
-            If the tracks are damaged, on land or off the grid, or have no two fixes within the window; if `time` is no
-            time, or there is a `centre` where there are no patches, or none where there are.
+            If the tracks are damaged, on land or off the grid, or have no two fixes within the window or near the
+            patch; if `time` is no time, or there is a `centre` where there are no patches, or none where there are.
 
         Warns
         -----
@@ -330,17 +347,17 @@ class Assimilator:
         if (centre is None) != (self.patch is None):
             wanted = "None, as there are no patches" if self.patch is None else "the place of the patch wanted"
             raise ValueError(f"centre must be {wanted}, got {centre}")
-        where = None
+        observed, where = segments(tracks, error_floor=0.0), None
         if self.patch is not None and centre is not None:
             where = patch_at(self.frame.grid, self.patch, centre)
-            tracks = where.tracks(tracks)
-        moments, observed = analysis_times(time, tracks), segments(tracks, error_floor=0.0)
-        analyses = []
+            observed = where.near(observed)
+        moments, analyses = analysis_times(time, observed), []
         for moment in track(moments, "analysing"):
             mine = self._in_window(observed, moment)
-            analyses.append(self._with_caution(self._analyse(mine, moment, members, seed), mine))
-        if where is not None:
-            analyses = [where.analysis(analysis) for analysis in analyses]
+            require_afloat(mine, self.frame.grid)
+            mine = mine if where is None else where.moved(mine)
+            analysis = self._with_caution(self._analyse(mine, moment, members, seed), mine)
+            analyses.append(analysis if where is None else where.analysis(analysis))
         return to_cf(analyses, self.frame.blank(moments[0], where), history=self._history)
 
     def _with_caution(self, analysis: xr.Dataset, observed: Segments) -> xr.Dataset:
@@ -358,13 +375,12 @@ class Assimilator:
         return {"archive_checksum": self.frame.checksum, **told}
 
     def _in_window(self, observed: Segments, moment: np.datetime64) -> Segments:
-        """Return the segments within the window about a time, checked to lie in its water."""
+        """Return the segments within the window about a time."""
         observed = within(observed, moment, self.campaign.length)
         if len(observed) == 0:
             raise ValueError(
                 f"tracks must have two fixes of a drifter within {self.campaign.window} about {moment}, got none"
             )
-        require_afloat(observed, self.prior.grid)
         return observed
 
     def evaluate(self, test: xr.Dataset, **settings: Any) -> Evaluation:
@@ -393,25 +409,12 @@ class Assimilator:
         return f"Assimilator({self.route.name}, {self.prior.rank} modes, {self.campaign})"
 
 
-def _origins(archive: xr.Dataset) -> xr.Dataset:
-    """Return the labels of members, and the places of patches, by the names that analyses have them under."""
-    if "member" not in archive.dims:
-        return xr.Dataset(coords={"archive_member": ("member", [0])})
-    if "patch_latitude" not in archive.coords:
-        return xr.Dataset(coords={"archive_member": ("member", archive["member"].values)})
-    names = {
-        "archive_member": "archive_member",
-        "patch_latitude": "archive_latitude",
-        "patch_longitude": "archive_longitude",
-    }
-    return xr.Dataset(coords={new: ("member", archive[old].values) for old, new in names.items()})
-
-
-def analysis_times(time: Moment | Sequence[Moment] | None, tracks: xr.Dataset) -> list[np.datetime64]:
-    """Return the times of analyses: those asked for, or the middle of the tracks' times."""
+def analysis_times(time: Moment | Sequence[Moment] | None, observed: Segments) -> list[np.datetime64]:
+    """Return the times of analyses: those asked for, or the middle of the segments' times."""
     if time is None:
-        known = fix_times(tracks)
-        return [known.min() + (known.max() - known.min()) // 2]
+        half = (0.5e9 * observed.duration).round().astype("timedelta64[ns]")
+        first, last = (observed.time - half).min(), (observed.time + half).max()
+        return [first + (last - first) // 2]
     several = isinstance(time, list | tuple | np.ndarray)
     return [as_time(moment) for moment in time] if several else [as_time(time)]  # type: ignore[union-attr]
 

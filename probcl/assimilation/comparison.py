@@ -10,7 +10,6 @@ from probcl.assimilation.evaluation import Analyst, Evaluation, evaluate
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.holdout import require_apart
 from probcl.assimilation.pairs import Campaign
-from probcl.assimilation.patches import patches
 from probcl.assimilation.routes import Route
 from probcl.assimilation.simulation import Duration
 from probcl.assimilation.suite import fit_baselines
@@ -48,7 +47,7 @@ def compare(
         Of other members than were trained on, or of times at least `gap` away; whole, also for an assimilator of
         patches, which is judged by the patches of it.
     archive : xarray.Dataset, optional
-        What to fit the classical methods to; what the assimilator was trained on, unless it was loaded.
+        What to fit the classical methods to, whole; what the assimilator was trained on, unless it was loaded.
     baselines
         ``"default"``, those of `fit_baselines`; or fitted methods by name, `baselines.ExactPosterior` among them where
         the world has one; or None.
@@ -87,16 +86,13 @@ def compare(
     (1, ['fix_interval', 'members', 'n_drifters', 'seed', 'windows'])
     """
     require_apart(test, learned.record, gap)
-    if learned.patch is not None:
-        test = patches(test, learned.patch)
-        archive = None if archive is None else patches(archive, learned.patch)
     seconds = dict(train_seconds or {})
     if baselines == "default":
         known = learned.archive if archive is None else archive
         if known is None:
             raise ValueError("archive must be given to fit baselines to, after a load; or baselines=None")
         asked = {name: evaluation[name] for name in ("fix_interval", "n_drifters") if name in evaluation}
-        suite = fit_baselines(known, learned.campaign, seed=seed, **asked)
+        suite = fit_baselines(known, learned.campaign, patch=learned.patch, seed=seed, **asked)
         methods: dict[str, Analyst] = dict(suite.methods)
         seconds = suite.train_seconds | seconds
     elif baselines is None or isinstance(baselines, Mapping):
@@ -109,6 +105,7 @@ def compare(
         test,
         learned.campaign,
         seed=seed,
+        patch=learned.patch,
         climatology=_climatology(learned.prior),
         train_seconds=seconds,
         **evaluation,

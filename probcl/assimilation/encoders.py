@@ -124,7 +124,7 @@ class TrackInformation(nn.Module):
     @classmethod
     def of(cls, prior: FieldPrior, hidden: Sequence[int] = (64, 64)) -> "TrackInformation":
         """Return an encoder with a prior's modes as maps, over its scale."""
-        maps = torch.from_numpy(prior.grid.on_map(prior.modes / prior.scale)).float().nan_to_num()
+        maps = torch.from_numpy(prior.outlook.modes / prior.scale).float()
         return cls.of_maps(maps.permute(1, 3, 4, 2, 0), hidden=hidden)
 
     @classmethod

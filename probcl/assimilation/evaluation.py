@@ -19,6 +19,7 @@ from probcl.assimilation.baselines.tuning import Case
 from probcl.assimilation.cases import simulate_cases
 from probcl.assimilation.measures import resolution, spread_and_error
 from probcl.assimilation.pairs import Campaign
+from probcl.assimilation.patches import patches
 from probcl.assimilation.scorecard import scores_of
 from probcl.assimilation.scores import Estimate
 from probcl.assimilation.simulation import Duration
@@ -113,12 +114,18 @@ def evaluate(
     seed: int = 0,
     fix_interval: Duration | None = None,
     n_drifters: int | None = None,
+    patch: int | tuple[int, int] | None = None,
     climatology: xr.Dataset | None = None,
     train_seconds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Simulate tracks through windows of a test archive, let every method analyse them, and score what it finds.
 
     All methods see the same tracks. Windows in which no drifter has two fixes are left out.
+
+    Of patches, drifters start in the patch and go on in the whole archive. What counts are the segments whose start,
+    middle or end is within one of the patch's sides of it; windows without any are left out. Learned methods and
+    optimal interpolation use all of these, methods that interpolate the archive's maps those whose middle is within
+    half a cell of the patch, and the ensemble smoother the fixes that are.
 
     Parameters
     ----------
@@ -136,6 +143,8 @@ def evaluate(
         Of the drifters and of the analyses.
     fix_interval, n_drifters
         In place of the campaign's.
+    patch
+        Cells on a side, or rows and columns, of the patches of `test` to be analysed, if methods are of `patches`.
     climatology
         `u`, `v` (latitude, longitude), from which anomalies are taken for the pattern correlation; the mean of the
         test archive unless given.
@@ -169,10 +178,12 @@ def evaluate(
     if not methods:
         raise ValueError("methods must have one or more, got none")
     require_count("members", members, minimum=2)
-    cases = simulate_cases(test, campaign, windows, fix_interval=fix_interval, n_drifters=n_drifters, seed=seed)
+    cases = simulate_cases(
+        test, campaign, windows, fix_interval=fix_interval, n_drifters=n_drifters, patch=patch, seed=seed
+    )
     if len(cases) < 2:
         raise ValueError(f"test must cover two windows with fixes or more, got {len(cases)}")
-    reference = _mean_of(test) if climatology is None else climatology
+    reference = _mean_of(test if patch is None else patches(test, patch)) if climatology is None else climatology
     seconds = train_seconds or {}
     truths = [case.truth for case in cases]
     rows: dict[str, dict[str, Estimate]] = {}

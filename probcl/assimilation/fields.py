@@ -30,6 +30,29 @@ _SMALL = 1500
 
 
 @dataclass(frozen=True, eq=False)
+class Outlook:
+    """What a prior's modes say of the currents on a grid, its own or a wider one.
+
+    Attributes
+    ----------
+    latitude, longitude
+        The grid's axes.
+    mean, modes
+        In m/s, zero on land.
+    """
+
+    latitude: Float[np.ndarray, " lat"]
+    longitude: Float[np.ndarray, " lon"]
+    mean: Float[np.ndarray, "lags 2 lat lon"]
+    modes: Float[np.ndarray, "rank lags 2 lat lon"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Lags, rows and columns."""
+        return self.mean.shape[0], self.mean.shape[2], self.mean.shape[3]
+
+
+@dataclass(frozen=True, eq=False)
 class FieldPrior:
     """A Gaussian law of low rank of the currents of a window.
 
@@ -47,6 +70,8 @@ class FieldPrior:
         Standard deviation of what the modes leave out, in m/s.
     kind
         ``"eof"``, ``"stream function"`` or ``"hybrid"``.
+    around
+        Modes on a wider grid, for patches: what drifters outside of a patch see of it.
     """
 
     grid: Grid
@@ -55,6 +80,7 @@ class FieldPrior:
     modes: Float[np.ndarray, "rank lags 2 points"]
     unresolved: Float[np.ndarray, "2 points"]
     kind: str
+    around: Outlook | None = None
 
     @classmethod
     def eofs(cls, archive: Archive, lags: Any, rank: int, seed: int = 0) -> "FieldPrior":
@@ -184,10 +210,13 @@ class FieldPrior:
         return modes
 
     @cached_property
-    def mean_map(self) -> Float[np.ndarray, "lags 2 lat lon"]:
-        """The mean on the whole grid, zero on land."""
-        on_grid: np.ndarray = np.nan_to_num(self.grid.on_map(self.mean))
-        return on_grid
+    def outlook(self) -> Outlook:
+        """The modes as tracks see them: around the grid if that is known, else on it."""
+        if self.around is not None:
+            return self.around
+        grid = self.grid
+        mean, modes = (np.nan_to_num(grid.on_map(part)) for part in (self.mean, self.modes))
+        return Outlook(grid.latitude, grid.longitude, mean, modes)
 
 
 def window_index(archive: Archive, lags: Any) -> Int[np.ndarray, "windows 2"]:

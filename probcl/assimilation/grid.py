@@ -46,6 +46,23 @@ class Grid:
         """Return longitudes less or more whole turns, such that they are within half a turn of the grid's middle."""
         return longitude_near(longitude, 0.5 * (self.longitude[0] + self.longitude[-1]))
 
+    def holds(
+        self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"], sides: float = 0.0
+    ) -> Bool[np.ndarray, " n"]:
+        """Tell which positions are within half a cell of the grid, and so many of its sides, each of whole cells."""
+        inside = np.ones(len(latitude), dtype=bool)
+        for axis, place in ((self.latitude, latitude), (self.longitude, self.near(longitude))):
+            low, high = _ends(axis)
+            beyond = sides * (high - low)
+            inside &= (low - beyond <= place) & (place <= high + beyond)
+        return inside
+
+    def nearest(
+        self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Return positions, those more than half a cell off the grid moved to there."""
+        return latitude.clip(*_ends(self.latitude)), self.near(longitude).clip(*_ends(self.longitude))
+
     def is_afloat(
         self, latitude: Float[np.ndarray, " n"], longitude: Float[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
@@ -119,7 +136,7 @@ def _cell(
     name: str, axis: Float[np.ndarray, " m"], wanted: Float[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return the cell of each position along an axis and where in it, from 0 to 1."""
-    low, high = axis[0] - 0.5 * (axis[1] - axis[0]), axis[-1] + 0.5 * (axis[-1] - axis[-2])
+    low, high = _ends(axis)
     off = (wanted < low) | (wanted > high)
     if off.any():
         first = float(wanted[off][0])
@@ -132,3 +149,8 @@ def _cell(
             f"segments off it, the first at {first:g}"
         )
     return bracket(wanted, axis)
+
+
+def _ends(axis: Float[np.ndarray, " m"]) -> tuple[float, float]:
+    """Return where the outermost cells of an axis end."""
+    return float(axis[0] - 0.5 * (axis[1] - axis[0])), float(axis[-1] + 0.5 * (axis[-1] - axis[-2]))

@@ -9,9 +9,10 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.mosaics import Mosaic, Region
 from probcl.assimilation.operators import LearnedOperator
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
-from probcl.assimilation.patches import patches
+from probcl.assimilation.surroundings import with_surroundings
 from probcl.assimilation.tracking import Track, untracked
 from probcl.checks import require_count
 
@@ -22,16 +23,16 @@ MODES = 256
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """An archive, cut into patches if they are wanted, and what is learned from it."""
+    """An archive, whole or in patches, and what is learned from it."""
 
-    archive: xr.Dataset
+    source: Region | Mosaic
     prior: FieldPrior
     pairs: WindowPairs
 
     @cached_property
     def operator(self) -> LearnedOperator:
         """What segments see of the prior's modes, learned from the pairs."""
-        return LearnedOperator.of(self.pairs, (len(self.prior.lags), *self.prior.grid.ocean.shape))
+        return LearnedOperator.of(self.pairs, self.prior.outlook.shape)
 
     @classmethod
     def of(
@@ -40,6 +41,7 @@ class Lessons:
         *,
         campaign: Campaign,
         patch: int | tuple[int, int] | None,
+        stride: int | None,
         prior: str | FieldPrior,
         rank: int | None,
         maps: int,
@@ -48,12 +50,29 @@ class Lessons:
         track: Track = untracked,
     ) -> "Lessons":
         """Cut the archive, fit the prior and simulate pairs, as the arguments of `Assimilator.fit` say."""
-        archive = archive if patch is None else patches(archive, patch)
-        held = Archive.of(archive)
+        source = Region(archive) if patch is None else Mosaic.of(archive, patch, stride)
+        held = Archive.of(source.archive)
         (chosen,) = (
             _prior(prior, of, campaign, rank, maps, seed) for of in track([held], "finding the modes of the currents")
         )
-        return cls(archive, chosen, simulate_pairs(archive, chosen, campaign, pairs, seed, held, track))
+        if isinstance(source, Mosaic) and chosen.around is None:
+            chosen = with_surroundings(chosen, source, seed)
+        return cls(source, chosen, simulate_pairs(source, chosen, campaign, pairs, seed, held, track))
+
+    @property
+    def origins(self) -> xr.Dataset:
+        """The labels of members, and the places of patches, by the names that analyses have them under."""
+        archive = self.source.archive
+        if "member" not in archive.dims:
+            return xr.Dataset(coords={"archive_member": ("member", [0])})
+        if "patch_latitude" not in archive.coords:
+            return xr.Dataset(coords={"archive_member": ("member", archive["member"].values)})
+        names = {
+            "archive_member": "archive_member",
+            "patch_latitude": "archive_latitude",
+            "patch_longitude": "archive_longitude",
+        }
+        return xr.Dataset(coords={new: ("member", archive[old].values) for old, new in names.items()})
 
 
 def _prior(prior: object, archive: Archive, campaign: Campaign, rank: int | None, maps: int, seed: int) -> FieldPrior:

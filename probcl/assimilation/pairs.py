@@ -12,8 +12,9 @@ from torch import Tensor
 
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior, window_index, windows_at
+from probcl.assimilation.mosaics import Mosaic, Region
 from probcl.assimilation.segments import Segments
-from probcl.assimilation.simulation import SIMULATING, Duration, seconds_of, simulate_tracks, timedelta_of
+from probcl.assimilation.simulation import SIMULATING, Duration, seconds_of, timedelta_of
 from probcl.assimilation.tokens import WIDTH, Tokenizer
 from probcl.assimilation.tracking import Track, untracked
 from probcl.checks import require_count
@@ -21,6 +22,8 @@ from probcl.training.pairs import Batch
 
 # What is so many times more than the most that was learned, or less than the least, is unlike it.
 _UNLIKE = 2.0
+# Windows that are written in the prior's modes together.
+_AT_ONCE = 16_384
 # Rounds of a simulation, short ones then, that are progress enough.
 _MANY_ROUNDS = 10
 
@@ -150,7 +153,7 @@ class WindowPairs:
 
 
 def simulate_pairs(
-    archive: xr.Dataset,
+    archive: xr.Dataset | Region | Mosaic,
     prior: FieldPrior,
     campaign: Campaign,
     count: int,
@@ -161,7 +164,8 @@ def simulate_pairs(
     """Simulate tracks through an archive's windows, in rounds with other drifters, until there are so many pairs.
 
     Every window comes once in a round; rounds take the times between fixes in turn. Windows whose drifters are all lost
-    at once stay: no observation is one too. `held` is the archive as arrays, where it has been read already. `track`
+    at once stay: no observation is one too. An archive's drifters are lost at its edge, those of a `Mosaic` are seen
+    beyond their patch too. `held` is the archive, or the patches, as arrays, where it has been read already. `track`
     tells how far the simulation has come, by rounds if they are many.
 
     Raises
@@ -169,20 +173,24 @@ def simulate_pairs(
     ValueError
         If the archive covers no window.
     """
-    held = Archive.of(archive) if held is None else held
+    source = Region(archive) if isinstance(archive, xr.Dataset) else archive
+    held = Archive.of(source.archive) if held is None else held
     index = window_index(held, prior.lags)
     starts = campaign.starts(held)
     centres = np.searchsorted(held.times, starts + campaign.length // 2)
     index = index[np.isin(index[:, 1], centres)]
     require_windows(len(index), campaign, held)
-    x = torch.from_numpy(prior.encode(windows_at(held, index, prior.lags)))
     rounds = max(-(-require_count("count", count) // len(index)), len(campaign.intervals))
     kept = np.random.default_rng([seed, rounds]).permutation(rounds * len(index))[:count]
+    x = torch.zeros(len(index), prior.rank)
+    # Overlapping patches are many, of which few may be kept.
+    for some in np.array_split(np.unique(kept % len(index)), -(-len(kept) // _AT_ONCE)):
+        x[some] = torch.from_numpy(prior.encode(windows_at(held, index[some], prior.lags)))
     parts = []
     by_rounds, within = (track, untracked) if rounds >= _MANY_ROUNDS else (untracked, track)
     for number in by_rounds(range(rounds), SIMULATING):
         mine = np.sort(kept[kept // len(index) == number] % len(index))
-        parts.append((mine, _tokens(archive, prior, campaign, number, index[mine], held.times, seed, within)))
+        parts.append((mine, _tokens(source, prior, campaign, number, index[mine], held.times, seed, within)))
     order = np.concatenate([mine for mine, _ in parts])
     return WindowPairs(x[order], _stacked([part for _, part in parts]), index[order])
 
@@ -197,7 +205,7 @@ def require_windows(count: int, campaign: Campaign, archive: Archive) -> None:
 
 
 def _tokens(
-    archive: xr.Dataset,
+    source: Region | Mosaic,
     prior: FieldPrior,
     campaign: Campaign,
     number: int,
@@ -208,26 +216,20 @@ def _tokens(
 ) -> Float[Tensor, "n tokens width"]:
     """Return the tokens of one round's windows, (member, central map)."""
     low, high = campaign.fleet
-    centres, of = np.unique(wanted[:, 1], return_inverse=True)
-    members, row = np.unique(wanted[:, 0], return_inverse=True)
-    tracks = simulate_tracks(
-        archive.isel(member=members) if "member" in archive.dims else archive,
+    moments = times[wanted[:, 1]]
+    tracks, window, drifter = source.release(
+        wanted[:, 0],
+        moments - campaign.length // 2,
         n_drifters=high,
         window=campaign.window,
         fix_interval=campaign.intervals[number % len(campaign.intervals)],
         position_error=campaign.position_error,
-        start=times[centres] - campaign.length // 2,
         seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
         track=track,
     )
-    # Rows are by member, then start, then drifter; most windows of a block may be wanted, or few.
-    position = np.full(len(members) * len(centres), -1)
-    position[row.reshape(-1) * len(centres) + of.reshape(-1)] = np.arange(len(wanted))
     fleet = np.random.default_rng([seed, number]).integers(low, high + 1, size=len(wanted))
-    window = np.repeat(position, high)
-    taken = (window >= 0) & (np.tile(np.arange(high), len(position)) < fleet[window])
-    tokens = Tokenizer(prior)(tracks.isel(trajectory=taken), window[taken], times[wanted[:, 1]])
-    return torch.from_numpy(tokens)
+    taken = drifter < fleet[window]
+    return torch.from_numpy(Tokenizer(prior)(tracks.isel(trajectory=taken), window[taken], moments))
 
 
 def _stacked(parts: Sequence[Float[Tensor, "_ _ width"]]) -> Float[Tensor, "n tokens width"]:

@@ -5,17 +5,19 @@ drifters go from cell to cell in the frame as they did in the patch; currents to
 latitudes, faster or slower by the ratio of the cosines, and are turned back in an analysis.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from probcl.assimilation.advection import Box
 from probcl.assimilation.archive import COMPONENTS, Archive
 from probcl.assimilation.grid import Grid
-from probcl.assimilation.tracks import DIMENSIONS, padded_tracks
+from probcl.assimilation.segments import Segments, near
 from probcl.checks import require_count
-from probcl.sphere import longitude_difference, longitude_near
+from probcl.sphere import longitude_near
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,35 +37,51 @@ class Patch:
     frame_latitude: Float[np.ndarray, " rows"]
     frame_longitude: Float[np.ndarray, " columns"]
 
-    def tracks(self, tracks: xr.Dataset) -> xr.Dataset:
-        """Return tracks in the frame, in the same degrees: what of them is within half a cell of the patch.
+    @property
+    def box(self) -> Box:
+        """South, north, west and east of its outermost points."""
+        south, north = self.latitude[[0, -1]].tolist()
+        west, east = self.longitude[[0, -1]].tolist()
+        return south, north, west, east
 
-        A drifter that leaves the patch and comes back is another one then, as nothing is known of the way between.
+    @property
+    def shift(self) -> tuple[float, float]:
+        """Degrees to the north and to the east from the patch to the frame."""
+        north = self.frame_latitude.mean() - self.latitude.mean()
+        return float(north), float(self.frame_longitude.mean() - self.longitude.mean())
+
+    def near(self, observed: Segments) -> Segments:
+        """Return what of segments counts here, as `segments.near` says.
 
         Raises
         ------
         ValueError
-            If nothing is.
+            If nothing does.
         """
-        latitude, longitude = (tracks[name].transpose(*DIMENSIONS).values for name in ("latitude", "longitude"))
-        east = longitude_difference(longitude, self.longitude.mean())
-        inside = _within(latitude, self.latitude) & _within(east, self.longitude - self.longitude.mean())
-        if not inside.any():
+        found = observed.take(near(observed, self._grid))
+        if len(found) == 0:
             raise ValueError(
-                f"tracks must have fixes within the patch, latitude {self.latitude[0]:g} to {self.latitude[-1]:g} and "
-                f"longitude {self.longitude[0]:g} to {self.longitude[-1]:g}, got none"
+                f"tracks must have two fixes of a drifter near the patch, latitude {self.latitude[0]:g} to "
+                f"{self.latitude[-1]:g} and longitude {self.longitude[0]:g} to {self.longitude[-1]:g}, got none within "
+                "one of its sides"
             )
-        moved = {
-            "time": tracks["time"].transpose(*DIMENSIONS).values,
-            "latitude": latitude - self.latitude.mean() + self.frame_latitude.mean(),
-            "longitude": self.frame_longitude.mean() + east,
-            "position_error": tracks["position_error"].transpose(*DIMENSIONS).values,
-        }
-        row, run = _runs(inside)
-        here = run == np.arange(1, len(row) + 1)[:, None]
-        missing = {"time": np.datetime64("NaT")}
-        fixes = {name: np.where(here, values[row], missing.get(name, np.nan)) for name, values in moved.items()}
-        return padded_tracks(fixes, np.arange(len(row)))
+        return found
+
+    def moved(self, observed: Segments) -> Segments:
+        """Return segments in the frame: in the same degrees, so that those to the east are faster or slower."""
+        north, east = self.shift
+        latitude = observed.latitude + north
+        faster = eastward_factor(observed.latitude, latitude)
+        return replace(
+            observed,
+            latitude=latitude,
+            longitude=self._grid.near(observed.longitude) + east,
+            velocity=observed.velocity * np.stack([faster, np.ones_like(faster)], axis=1),
+        )
+
+    @property
+    def _grid(self) -> Grid:
+        return Grid(self.latitude, self.longitude, np.ones((len(self.latitude), len(self.longitude)), dtype=bool))
 
     def analysis(self, analysis: xr.Dataset) -> xr.Dataset:
         """Return an analysis made in the frame on the patch's own axes, with its own currents to the east."""
@@ -98,6 +116,13 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     ValueError
         If no patch is without land, or the archive is smaller than one.
 
+    Notes
+    -----
+    Every map is held as often as patches overlap: with `stride` 1 about rows × columns times.
+
+    Drifters simulated in what is returned are lost at a patch's edge. `Assimilator.fit` and `evaluate`, given `patch`,
+    release them in the patches of the whole archive, where they go on and are still seen (`Mosaic`).
+
     Examples
     --------
     >>> from probcl.assimilation import patches
@@ -107,33 +132,52 @@ def patches(archive: xr.Dataset, size: int | tuple[int, int], stride: int | None
     {'member': 18, 'time': 2, 'latitude': 16, 'longitude': 16}
     """
     held = Archive.of(archive)
-    rows, columns = _sides(size, held.grid.ocean.shape)
-    step = max(1, min(rows, columns) // 2) if stride is None else require_count("stride", stride)
-    corners = _corners(held.grid.ocean, rows, columns, step)
-    maps = held.grid.on_map(held.values)
+    return cut(archive, held, patches_of(held.grid, size, stride))
+
+
+def cut(archive: xr.Dataset, held: Archive, places: Sequence[Patch]) -> xr.Dataset:
+    """Cut an archive, and as arrays, into these patches, as `patches` does."""
+    maps, first, grid = held.grid.on_map(held.values), places[0], held.grid
+    rows, columns = len(first.latitude), len(first.longitude)
     count = len(maps)
     labels = archive["member"].values if "member" in archive.coords else np.arange(count)
-    latitude, longitude = frame_axes(held.grid.latitude, held.grid.longitude, rows, columns)
-    cut = np.concatenate([maps[..., r : r + rows, c : c + columns] for r, c in corners])
-    faster = np.stack([eastward_factor(held.grid.latitude[r : r + rows], latitude) for r, _ in corners])
-    cut[:, :, 0] *= np.repeat(faster, count, axis=0)[:, None, :, None].astype(cut.dtype)
-    dims = ("member", "time", "latitude", "longitude")
-    centre = [
-        (held.grid.latitude[r : r + rows].mean(), held.grid.longitude[c : c + columns].mean()) for r, c in corners
+    corners = [
+        (grid.latitude.searchsorted(one.latitude[0]), grid.longitude.searchsorted(one.longitude[0])) for one in places
     ]
-    where = np.repeat(np.array(centre), count, axis=0)
+    parts = np.concatenate([maps[..., r : r + rows, c : c + columns] for r, c in corners])
+    faster = np.stack([eastward_factor(one.latitude, one.frame_latitude) for one in places])
+    parts[:, :, 0] *= np.repeat(faster, count, axis=0)[:, None, :, None].astype(parts.dtype)
+    dims = ("member", "time", "latitude", "longitude")
+    where = np.repeat(np.array([(one.latitude.mean(), one.longitude.mean()) for one in places]), count, axis=0)
     return xr.Dataset(
-        {name: (dims, cut[:, :, k], archive[name].attrs) for k, name in enumerate(COMPONENTS)},
+        {name: (dims, parts[:, :, k], archive[name].attrs) for k, name in enumerate(COMPONENTS)},
         coords={
-            "member": np.arange(len(cut)),
+            "member": np.arange(len(parts)),
             "time": held.times,
-            "latitude": ("latitude", latitude, archive["latitude"].attrs),
-            "longitude": ("longitude", longitude, archive["longitude"].attrs),
+            "latitude": ("latitude", first.frame_latitude, archive["latitude"].attrs),
+            "longitude": ("longitude", first.frame_longitude, archive["longitude"].attrs),
             "patch_latitude": ("member", where[:, 0]),
             "patch_longitude": ("member", where[:, 1]),
             "archive_member": ("member", np.tile(labels, len(corners))),
         },
     )
+
+
+def patches_of(grid: Grid, size: int | tuple[int, int], stride: int | None = None) -> list[Patch]:
+    """Return the patches of a grid in the order in which `patches` cuts them, each for all members.
+
+    Raises
+    ------
+    ValueError
+        As `patches` does.
+    """
+    rows, columns = _sides(size, grid.ocean.shape)
+    step = max(1, min(rows, columns) // 2) if stride is None else require_count("stride", stride)
+    frame = frame_axes(grid.latitude, grid.longitude, rows, columns)
+    return [
+        Patch(grid.latitude[r : r + rows], grid.longitude[c : c + columns], *frame)
+        for r, c in _corners(grid.ocean, rows, columns, step)
+    ]
 
 
 def patch_at(grid: Grid, size: int | tuple[int, int], centre: tuple[float, float]) -> Patch:
@@ -163,8 +207,8 @@ def patch_at(grid: Grid, size: int | tuple[int, int], centre: tuple[float, float
 
 
 def eastward_factor(
-    latitude: Float[np.ndarray, " rows"], frame_latitude: Float[np.ndarray, " rows"]
-) -> Float[np.ndarray, " rows"]:
+    latitude: Float[np.ndarray, " n"], frame_latitude: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
     """Return by how much a current to the east is faster in the frame, at the same degrees in a day."""
     return np.asarray(np.cos(np.radians(frame_latitude)) / np.cos(np.radians(latitude)))
 
@@ -203,11 +247,3 @@ def _middles(axis: Float[np.ndarray, " n"], cells: int) -> Float[np.ndarray, " m
 def _within(place: Float[np.ndarray, "*shape"], axis: Float[np.ndarray, " n"]) -> np.ndarray:
     half = 0.5 * (axis[1] - axis[0])
     return np.asarray((place >= axis[0] - half) & (place <= axis[-1] + half))
-
-
-def _runs(inside: np.ndarray) -> tuple[Int[np.ndarray, " runs"], Int[np.ndarray, "runs obs"]]:
-    """Return the row of each run of true values, and which run each value of that row is in, 0 if in none."""
-    starts = inside & ~np.pad(inside, ((0, 0), (1, 0)))[:, :-1]
-    number = np.where(inside, np.cumsum(starts.ravel()).reshape(inside.shape), 0)
-    row, _ = np.nonzero(starts)
-    return row, number[row]

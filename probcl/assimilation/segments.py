@@ -137,6 +137,19 @@ def within(observed: Segments, time: np.datetime64, window: np.timedelta64) -> S
     return observed.take(np.abs(observed.time - time) <= window / 2)
 
 
+def near(observed: Segments, grid: Grid) -> Bool[np.ndarray, " n"]:
+    """Tell which segments say something of a patch: those whose start, middle or end is within one of its sides of it.
+
+    A patch that is four degrees high and five wide so counts what is up to four degrees to the north of its outermost
+    cells, or five to the east.
+    """
+    found = np.zeros(len(observed), dtype=bool)
+    for share in (-0.5, 0.0, 0.5):
+        latitude, longitude = observed.along(share * observed.duration)
+        found |= grid.holds(latitude, longitude, sides=1.0)
+    return found
+
+
 def require_afloat(observed: Segments, grid: Grid) -> None:
     """Raise `ValueError` if a segment's middle is off the grid, or in a cell without water."""
     ashore = ~grid.is_afloat(observed.latitude, observed.longitude)

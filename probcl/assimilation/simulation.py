@@ -10,7 +10,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import xarray as xr
 from jaxtyping import Float, Int, Shaped
 
-from probcl.assimilation.advection import Fate, GridFlow, advect
+from probcl.assimilation.advection import Box, Fate, GridFlow, advect
 from probcl.assimilation.archive import COMPONENTS, load_values, require_archive
 from probcl.assimilation.tracking import Track, untracked
 from probcl.assimilation.tracks import padded_tracks, require_position_error
@@ -36,6 +36,7 @@ def simulate_tracks(
     fix_interval: Duration,
     position_error: float = 0.0,
     start: Times | None = None,
+    boxes: Sequence[Box] | None = None,
     step: Duration = "1h",
     seed: int = 0,
     track: Track = untracked,
@@ -58,9 +59,11 @@ def simulate_tracks(
         Standard deviation of a fix to east and to north, in metres.
     start : datetime64 or several, optional
         First times of the windows; the first time of the archive unless given.
+    boxes : sequence of (south, north, west, east), optional
+        Where drifters start, in degrees: `n_drifters` in each box, over its water; they go on when they leave it.
     seed : int
-        Starts, and errors, are a function of the seed, the member's label and the start time alone. The same seed
-        without errors gives the true positions.
+        Starts, and errors, are a function of the seed, the member's label, the start time and the box alone. The same
+        seed without errors gives the true positions.
     track : callable
         Is given the batches of windows, and tells how far it has come, as `rich.progress.track` does.
 
@@ -68,14 +71,15 @@ def simulate_tracks(
     -------
     xarray.Dataset
         `time`, `latitude`, `longitude` and `position_error` on (trajectory, obs), NaT and NaN after the last fix; on
-        trajectory `fate` (a `Fate`), `member` (where the archive has members) and `start`. Members vary slowest,
-        then starts, then drifters, so that every window has `n_drifters` rows in a block.
+        trajectory `fate` (a `Fate`), `member` (where the archive has members), `start` and `box` (its number, where
+        there are boxes). Members vary slowest, then starts, then boxes, then drifters, so that every window has
+        `n_drifters` rows in a block, or as many for each box.
 
     Raises
     ------
     TypeError, ValueError
         If the archive is refused, a duration has no unit or is not positive, the window is shorter than the interval
-        or is not covered by the archive, or there is no water.
+        or is not covered by the archive, or there is no water, in a box where there are any.
 
     Examples
     --------
@@ -93,23 +97,43 @@ def simulate_tracks(
     elapsed = _elapsed(window, fix_interval)
     longest_step = seconds_of("step", step)
     starts = _starts(archive["time"].values, start, elapsed[-1])
+    areas = [None] if boxes is None else _boxes(boxes)
     members = archive if "member" in archive.dims else archive.expand_dims("member")
     labels = _labels(members)
-    paths = np.empty((len(labels), len(starts), n_drifters, 2, len(elapsed)))
-    fate = np.empty(paths.shape[:3], np.int8)
+    paths = np.empty((len(labels), len(starts), len(areas), n_drifters, 2, len(elapsed)))
+    fate = np.empty(paths.shape[:4], np.int8)
     batches = list(_batches(archive["time"].values, starts, elapsed[-1], len(labels)))
     for block, chosen, maps in track(batches, SIMULATING):
         flow = _flow_from(members.isel(member=block), maps, starts[chosen[0]])
         windows = [(member, begin) for begin in starts[chosen] for member in labels[block].tolist()]
-        place = flow.ocean_starts(n_drifters, _generators(seed, _STARTS, windows))
+        place = flow.ocean_starts(n_drifters, _generators(seed, _STARTS, windows, areas), areas)
         positions = advect(flow, *place, elapsed, longest_step)
-        fixes = _with_errors(np.stack(positions[:2], -2), error, _generators(seed, _ERRORS, windows))
+        there = np.stack(positions[:2], -2).reshape(-1, *paths.shape[3:])
+        fixes = _with_errors(there, error, _generators(seed, _ERRORS, windows, areas))
         paths[block, chosen] = fixes.reshape(len(chosen), -1, *paths.shape[2:]).swapaxes(0, 1)
-        fate[block, chosen] = positions.fate.reshape(len(chosen), -1, n_drifters).swapaxes(0, 1)
-    tracks = _tracks(paths, fate, starts, elapsed, error)
+        fate[block, chosen] = positions.fate.reshape(len(chosen), -1, *fate.shape[2:]).swapaxes(0, 1)
+    tracks = _tracks(paths.reshape(*paths.shape[:2], -1, *paths.shape[4:]), fate, starts, elapsed, error)
     if "member" in archive.dims:
-        tracks["member"] = ("trajectory", labels.repeat(len(starts) * n_drifters), {"long_name": "archive member"})
+        rows = len(starts) * len(areas) * n_drifters
+        tracks["member"] = ("trajectory", labels.repeat(rows), {"long_name": "archive member"})
+    if boxes is not None:
+        number = np.tile(np.arange(len(areas)).repeat(n_drifters), len(labels) * len(starts))
+        tracks["box"] = ("trajectory", number, {"long_name": "box of the start"})
     return tracks
+
+
+def _boxes(boxes: Sequence[Box]) -> list[Box]:
+    """Return boxes as numbers, if they are boxes."""
+    try:
+        sides = np.asarray(boxes, dtype=float)
+    except (TypeError, ValueError):
+        sides = np.empty(0)
+    if not (sides.ndim == 2 and sides.shape[1] == 4 and len(sides) and np.isfinite(sides).all()):
+        raise ValueError(f"boxes must be of (south, north, west, east) in degrees, one or more, got {boxes!r}")
+    wrong = (sides[:, 0] >= sides[:, 1]) | (sides[:, 2] >= sides[:, 3])
+    if wrong.any():
+        raise ValueError(f"boxes must reach from south to north and from west to east, got {sides[wrong][0].tolist()}")
+    return [(south, north, west, east) for south, north, west, east in sides.tolist()]
 
 
 def _elapsed(window: Duration, fix_interval: Duration) -> Float[np.ndarray, " obs"]:
@@ -197,10 +221,13 @@ def _flow_from(archive: xr.Dataset, maps: Sequence[slice], start: np.datetime64)
     return GridFlow(u + 1j * v, seconds, archive["latitude"].values, archive["longitude"].values)
 
 
-def _generators(seed: int, stream: int, windows: Sequence[tuple[int, np.datetime64]]) -> list[np.random.Generator]:
+def _generators(
+    seed: int, stream: int, windows: Sequence[tuple[int, np.datetime64]], boxes: Sequence[Box | None]
+) -> list[np.random.Generator]:
     nanoseconds = [int(start.astype("datetime64[ns]").astype(np.int64)) for _, start in windows]
     keys = [(member % 2**64, time % 2**64) for (member, _), time in zip(windows, nanoseconds, strict=True)]
-    return [np.random.default_rng([seed, stream, *key]) for key in keys]
+    corners: list[list[int]] = [[] if box is None else np.array(box).view(np.uint64).tolist() for box in boxes]
+    return [np.random.default_rng([seed, stream, *key, *corner]) for key in keys for corner in corners]
 
 
 def _with_errors(
@@ -214,13 +241,13 @@ def _with_errors(
 
 def _tracks(
     paths: Float[np.ndarray, "members starts n 2 obs"],
-    fate: Int[np.ndarray, "members starts n"],
+    fate: Int[np.ndarray, "members starts boxes drifters"],
     starts: Shaped[np.ndarray, " starts"],
     elapsed: Float[np.ndarray, " obs"],
     position_error: float,
 ) -> xr.Dataset:
     latitude, longitude = (paths[:, :, :, k].reshape(-1, len(elapsed)) for k in (0, 1))
-    begin = np.broadcast_to(starts[:, None], fate.shape).reshape(-1)
+    begin = np.broadcast_to(starts[:, None, None], fate.shape).reshape(-1)
     seen = np.isfinite(latitude)
     time = begin[:, None] + np.round(elapsed * 1e9).astype("timedelta64[ns]")
     fixes = {

@@ -11,7 +11,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import torch
 import xarray as xr
 
-from probcl.assimilation.fields import FieldPrior
+from probcl.assimilation.fields import FieldPrior, Outlook
 from probcl.assimilation.frames import Frame
 from probcl.assimilation.grid import Grid
 from probcl.assimilation.pairs import Campaign
@@ -54,8 +54,9 @@ def _write_state(learned: "Assimilator", path: Path, model: str) -> None:
     prior, campaign = learned.prior, learned.campaign
     arrays = {
         **_under("prior", {part: getattr(prior, part) for part in ("mean", "modes", "unresolved")}),
-        **_under("prior", _grid(prior.grid)),
-        **_under("frame", _grid(learned.frame.grid)),
+        **_under("prior", _parts(prior.grid)),
+        **({} if prior.around is None else _under("around", _parts(prior.around))),
+        **_under("frame", _parts(learned.frame.grid)),
         "prior.lags": prior.lags.astype("timedelta64[ns]").astype(np.int64),
         "times": learned.times.astype("datetime64[ns]").astype(np.int64),
     }
@@ -92,7 +93,8 @@ def load(folder: Path) -> dict[str, Any]:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     parts = _within("prior", arrays)
     grid, lags = _read_grid(parts), parts.pop("lags").astype("timedelta64[ns]")
-    prior = FieldPrior(grid=grid, lags=lags, kind=said["prior"], **parts)
+    around = _within("around", arrays)
+    prior = FieldPrior(grid=grid, lags=lags, kind=said["prior"], around=Outlook(**around) if around else None, **parts)
     campaign = said["campaign"]
     return {
         "prior": prior,
@@ -115,8 +117,8 @@ def _route(said: Mapping[str, Any], prior: FieldPrior, folder: Path, memory: Arr
     return route
 
 
-def _grid(grid: Grid) -> dict[str, np.ndarray]:
-    return {part.name: getattr(grid, part.name) for part in fields(grid)}
+def _parts(of: Grid | Outlook) -> dict[str, np.ndarray]:
+    return {part.name: getattr(of, part.name) for part in fields(of)}
 
 
 def _read_grid(arrays: dict[str, np.ndarray]) -> Grid:

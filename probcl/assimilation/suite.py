@@ -20,6 +20,7 @@ from probcl.assimilation.baselines import (
 from probcl.assimilation.baselines.tuning import tune_setting
 from probcl.assimilation.cases import simulate_cases
 from probcl.assimilation.pairs import Campaign
+from probcl.assimilation.patches import patches
 from probcl.assimilation.prediction import predict_tracks
 from probcl.assimilation.simulation import Duration
 from probcl.checks import require_count
@@ -67,6 +68,7 @@ def fit_baselines(
     n_drifters: int | None = None,
     smoother: bool = True,
     tuning_windows: int = _WINDOWS,
+    patch: int | tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Suite:
     """Fit the classical methods to a training archive, and tune them to the tracks at hand on its windows.
@@ -90,6 +92,8 @@ def fit_baselines(
         Whether to fit the ensemble smoother, which takes longest by far.
     tuning_windows
         How many to tune on, at least one. Optimal interpolation takes seconds for each where segments are thousands.
+    patch
+        Cells of the patches to fit to and to tune on, if methods are to be of `patches` of the archive.
     seed
         Of the drifters that tuning is done on, and of fits.
 
@@ -106,7 +110,10 @@ def fit_baselines(
     archive = require_archive(archive)
     rest, aside = _set_aside(archive)
     count = require_count("tuning_windows", tuning_windows)
-    cases = simulate_cases(aside, campaign, count, fix_interval=fix_interval, n_drifters=n_drifters, seed=seed + 1)
+    cases = simulate_cases(
+        aside, campaign, count, fix_interval=fix_interval, n_drifters=n_drifters, patch=patch, seed=seed + 1
+    )
+    rest = rest if patch is None else patches(rest, patch)
     suite = Suite()
     # Patches are members of the same days, and overlap.
     shared = archive.sizes.get("member", 1) == 1 or "patch_latitude" in archive.coords

@@ -1,8 +1,8 @@
 """Segments of tracks as the tokens that encoders read: where, when, how long, how fast.
 
-A token is a row of numbers: the segment's start, middle and end as places in the prior's grid, each (lag, row, column)
-counted from 0; what describes it before its velocity is looked at; the velocity, less the prior's mean there and over
-the prior's scale; and 1 where there is a segment, 0 where there is none.
+A token is a row of numbers: the segment's start, middle and end as places in the prior's outlook, each (lag, row,
+column) counted from 0; what describes it before its velocity is looked at; the velocity, less the prior's mean there
+and over the prior's scale; and 1 where there is a segment, 0 where there is none.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.interpolation import trilinear
-from probcl.assimilation.segments import SIMPSON, Segments, segments
+from probcl.assimilation.segments import SIMPSON, Segments, near, segments
 
 PLACES = 3
 """Start, middle and end."""
@@ -37,14 +37,14 @@ _LEAST_ERROR = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """Reads tracks as tokens relative to a prior's grid and lags."""
+    """Reads tracks as tokens relative to a prior's outlook and lags."""
 
     prior: FieldPrior
 
     def __call__(
         self, tracks: xr.Dataset, window: Int[np.ndarray, " trajectory"], times: Any
     ) -> Float[np.ndarray, "windows tokens width"]:
-        """Return the tokens of windows, padded to the longest.
+        """Return the tokens of windows, padded to the longest; for a prior of patches, of the segments `near` them.
 
         Parameters
         ----------
@@ -61,12 +61,14 @@ class Tokenizer:
             As `segments` does.
         """
         observed = segments(tracks, error_floor=0.0)
+        if self.prior.around is not None:
+            observed = observed.take(near(observed, self.prior.grid))
         return self.of_segments(observed, window[observed.trajectory], times)
 
     def of_segments(
         self, observed: Segments, window: Int[np.ndarray, " n"], times: Any
     ) -> Float[np.ndarray, "windows tokens width"]:
-        """Return the tokens of segments; ends beyond the lags or the grid count as at their edge."""
+        """Return the tokens of segments; ends beyond the lags or the outlook count as at their edge."""
         lag = (observed.time - times[window]) / np.timedelta64(1, "s")
         half = 0.5 * observed.duration
         places = np.stack([self._place(observed, lag, share * half) for share in (-1, 0, 1)], axis=1)
@@ -87,14 +89,15 @@ class Tokenizer:
         self, observed: Segments, lag: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, "n 3"]:
         """Return lag, row and column of where a segment is some seconds from its middle, at its mean velocity."""
-        grid, lags = self.prior.grid, self.prior.lags / np.timedelta64(1, "s")
+        outlook, lags = self.prior.outlook, self.prior.lags / np.timedelta64(1, "s")
         latitude, longitude = observed.along(seconds)
-        axes = (lags, lag + seconds), (grid.latitude, latitude), (grid.longitude, grid.near(longitude))
+        longitude = self.prior.grid.near(longitude)
+        axes = (lags, lag + seconds), (outlook.latitude, latitude), (outlook.longitude, longitude)
         return np.stack([np.interp(at, axis, np.arange(len(axis))) for axis, at in axes], axis=1)
 
     def _mean(self, places: Float[np.ndarray, "n places 3"]) -> Float[np.ndarray, "n 2"]:
         """Return the prior's mean along segments, by Simpson's rule."""
-        table = self.prior.mean_map
+        table = self.prior.outlook.mean
         index, weight = trilinear(torch.from_numpy(places), table.shape[:1] + table.shape[2:])
         cells = np.moveaxis(table, 1, -1).reshape(-1, 2)
         means: np.ndarray = np.einsum("npkc,npk,p->nc", cells[index.numpy()], weight.numpy(), SIMPSON, optimize=True)

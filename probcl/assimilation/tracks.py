@@ -1,11 +1,11 @@
 """Tracks of drifters as padded trajectories: what they are, and the refusal of what is not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from probcl.checks import describe
 
@@ -98,3 +98,20 @@ def has_segment(tracks: xr.Dataset) -> bool:
     """Tell whether a trajectory has two fixes."""
     fixes = np.isfinite(tracks["latitude"].transpose(*DIMENSIONS).values)
     return bool((fixes.sum(1) >= 2).any())
+
+
+def tracks_where(tracks: xr.Dataset, holds: Callable[..., Bool[np.ndarray, " n"]]) -> xr.Dataset:
+    """Return the fixes at positions of which this is true, in order of latitude and longitude.
+
+    A drifter that leaves and comes back is another one then, as nothing is known of the way between.
+    """
+    fixes = {name: tracks[name].transpose(*DIMENSIONS).values for name in FIX}
+    shape = fixes["latitude"].shape
+    kept = holds(fixes["latitude"].reshape(-1), fixes["longitude"].reshape(-1)).reshape(shape)
+    starts = kept & ~np.pad(kept, ((0, 0), (1, 0)))[:, :-1]
+    run = np.where(kept, np.cumsum(starts.reshape(-1)).reshape(shape), 0)
+    row, _ = np.nonzero(starts)
+    mine = run[row] == np.arange(1, len(row) + 1)[:, None]
+    missing = {"time": np.datetime64("NaT")}
+    parts = {name: np.where(mine, values[row], missing.get(name, np.nan)) for name, values in fixes.items()}
+    return padded_tracks(parts, np.arange(len(row)))

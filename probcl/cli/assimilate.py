@@ -161,6 +161,7 @@ def assimilate(
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
     from probcl.assimilation.assimilator import analysis_times
+    from probcl.assimilation.segments import segments
 
     screen = current()
     require_suffix(output, ".nc", ".zarr")
@@ -173,7 +174,7 @@ def assimilate(
     with in_options("--track-names"):
         seen = read_tracks(tracks, names=mapping("--track-names", track_names), position_error=error)
     if archive is not None:
-        number, told = fleet(drifters, seen, analysis_times(time or None, seen), window)
+        number, told = fleet(drifters, seen, analysis_times(time or None, segments(seen, error_floor=0.0)), window)
         screen.say(f"learning from {archive}")
         screen.say(told)
         with in_options("--names"):

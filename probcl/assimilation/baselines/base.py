@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 
 from probcl.assimilation.archive import COMPONENTS, STANDARD_NAMES, Archive
 from probcl.assimilation.grid import Grid
-from probcl.assimilation.segments import ERROR_FLOOR, Segments, segments
+from probcl.assimilation.segments import ERROR_FLOOR, Segments, near, segments
+from probcl.assimilation.tracks import tracks_where
 from probcl.checks import describe, require_count
 
 Moment = np.datetime64 | datetime | str
@@ -79,6 +80,9 @@ class Baseline(ABC):
     {'realization': 3, 'latitude': 32, 'longitude': 32}
     """
 
+    beyond: ClassVar[bool] = False
+    """Whether, of patches, it can use segments outside of them."""
+
     _archive: Archive | None = None
 
     def __init__(self, error_floor: float = ERROR_FLOOR) -> None:
@@ -108,6 +112,10 @@ class Baseline(ABC):
     def analyse(self, tracks: xr.Dataset, time: Moment, members: int, seed: int = 0) -> xr.Dataset:
         """Return an ensemble of maps at a time, given tracks.
 
+        A method that was fitted to patches takes tracks in their common frame. One whose covariance is defined there
+        (`beyond`) uses all segments that are `near` the patch; the others, which interpolate the archive's maps, those
+        whose middle is within half a cell of it, or the fixes that are. With no segment left they return climatology.
+
         Parameters
         ----------
         tracks
@@ -135,12 +143,31 @@ class Baseline(ABC):
         archive, moment = self.archive, as_time(time)
         require_count("members", members)
         observed = segments(tracks, self.error_floor)
-        # Off the grid is an error even for methods that never interpolate.
-        archive.grid.cells(observed.latitude, observed.longitude)
+        if archive.of_patches:
+            tracks, observed = self._about_patch(tracks, observed)
+        else:
+            # Off the grid is an error even for methods that never interpolate.
+            archive.grid.cells(observed.latitude, observed.longitude)
         rng = np.random.default_rng(require_count("seed", seed, minimum=0))
-        posterior = self._analyse(tracks, observed, moment, members, rng)
+        blind = archive.of_patches and len(observed) == 0
+        posterior = self._expected(members, rng) if blind else self._analyse(tracks, observed, moment, members, rng)
         result = to_dataset(posterior, archive.grid, archive.times, moment)
         return result.assign_attrs(method=type(self).__name__, seed=seed, n_obs=len(observed))
+
+    def _about_patch(self, tracks: xr.Dataset, observed: Segments) -> tuple[xr.Dataset, Segments]:
+        """Return what counts of tracks in a patch's frame."""
+        observed = observed.take(near(observed, self.grid))
+        if len(observed) == 0:
+            raise ValueError("tracks must have two fixes of a drifter within a side of the patch, got none")
+        if self.beyond:
+            return tracks, observed
+        inside = observed.take(self.grid.holds(observed.latitude, observed.longitude))
+        return tracks_where(tracks, self.grid.holds), inside
+
+    def _expected(self, members: int, rng: np.random.Generator) -> Posterior:
+        """Return what the archive says without tracks."""
+        maps = self.archive.maps
+        return Posterior(maps[draw(len(maps), members, rng)], maps.mean(0, dtype=float), maps.std(0, dtype=float))
 
     @property
     def archive(self) -> Archive:

@@ -17,7 +17,7 @@ from probcl.assimilation.baselines.displacements import (
 )
 from probcl.assimilation.baselines.localization import taper
 from probcl.assimilation.segments import Segments
-from probcl.assimilation.tracks import DIMENSIONS, fix_times
+from probcl.assimilation.tracks import DIMENSIONS, fix_times, has_segment
 from probcl.checks import require_count, require_positive
 from probcl.sphere import frame
 
@@ -144,6 +144,8 @@ class EnsembleSmoother(Baseline):
     def _analyse(
         self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
     ) -> Posterior:
+        if not has_segment(tracks):
+            return self._expected(members, rng)
         moments = fix_times(tracks)
         windows, lags = self.archive.windows(moments.min() - time, moments.max() - time)
         chosen = draw(len(windows), min(self.ensemble, len(windows)), rng)

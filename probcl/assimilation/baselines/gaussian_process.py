@@ -85,6 +85,8 @@ class OptimalInterpolation(Baseline):
     {'realization': 5, 'latitude': 32, 'longitude': 32}
     """
 
+    beyond = True
+
     def __init__(
         self,
         kind: Literal["stream function", "isotropic"] = "stream function",
@@ -129,7 +131,8 @@ class OptimalInterpolation(Baseline):
     def _analyse(
         self, tracks: xr.Dataset, observed: Segments, time: np.datetime64, members: int, rng: np.random.Generator
     ) -> Posterior:
-        points, weights = self.grid.weights(observed.latitude, observed.longitude)
+        # Beyond a patch the local mean and standard deviation are those of its edge.
+        points, weights = self.grid.weights(*self.grid.nearest(observed.latitude, observed.longitude))
         mean, scale = (np.einsum("cnk,nk->cn", part[:, points], weights) for part in (self.mean, self.stddev))
         days = (observed.time - time) / np.timedelta64(1, "D")
         there = Points(frame(observed.latitude, observed.longitude), days)

@@ -47,6 +47,8 @@ class LinearGaussian(Baseline):
     True
     """
 
+    beyond = True
+
     def __init__(self, features: Features, *, along: bool = False, error_floor: float = ERROR_FLOOR) -> None:
         super().__init__(error_floor)
         self.features, self.along = features, along

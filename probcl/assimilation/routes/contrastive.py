@@ -44,7 +44,7 @@ class ContrastiveRoute(Route):
         cls, prior: FieldPrior, seed: int, context: bool = False, operator: LearnedOperator | None = None
     ) -> BimodalModel:
         sizes = np.sqrt(np.square(prior.modes).mean((1, 2, 3))).tolist()
-        shape = (len(prior.lags), *prior.grid.ocean.shape)
+        shape = prior.outlook.shape
         with seeded(seed):
             start = track_information(prior, operator) if context else None
             encoders = FieldEncoder(sizes, _EMBEDDING), TrackTransformer(shape, _EMBEDDING, context=start)
