@@ -3,30 +3,27 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
 
 from probcl import __version__
 from probcl.assimilation import storage
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines.base import Moment, as_time, to_dataset
-from probcl.assimilation.choice import FEWEST_WINDOWS, Trial, choose, worth_trying
+from probcl.assimilation.choice import FEWEST_WINDOWS
 from probcl.assimilation.comparison import compare
+from probcl.assimilation.course import Course
 from probcl.assimilation.evaluation import Evaluation
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.frames import Frame
 from probcl.assimilation.holdout import hold_out, record_of
 from probcl.assimilation.independence import scarcity
-from probcl.assimilation.lessons import MODES, Lessons
-from probcl.assimilation.mosaics import Mosaic, Region
 from probcl.assimilation.output import to_cf
-from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
+from probcl.assimilation.pairs import Campaign
 from probcl.assimilation.patches import patch_at
 from probcl.assimilation.routes import ROUTES, Route
 from probcl.assimilation.segments import Segments, near, require_afloat, segments, within
@@ -38,7 +35,6 @@ from probcl.checks import require_count
 from probcl.errors import ProbclWarning
 from probcl.files import require_path
 
-_HELD_OUT_PAIRS = 1000
 _PARTS = ("trained_on", "held_out")
 
 
@@ -196,73 +192,40 @@ class Assimilator:
         """
         if method != "auto" and method not in ROUTES:
             raise ValueError(f"method must be 'auto' or one of {sorted(ROUTES)}, got {method!r}")
-        if operator not in ("given", "learned"):
-            raise ValueError(f"operator must be 'given' or 'learned', got {operator!r}")
-        if stride is not None and patch is None:
-            raise ValueError(f"stride must be None where there are no patches, got {stride} and patch=None")
-        campaign = Campaign(window, fix_interval, n_drifters, position_error)
-        held = partial(hold_out, archive, held_out, gap, campaign.length)
-        parts = held()
-        learn_from = partial(
-            Lessons.of,
-            campaign=campaign,
+        course = Course(
+            campaign=Campaign(window, fix_interval, n_drifters, position_error),
             patch=patch,
             stride=stride,
             prior=prior,
             rank=rank,
             maps=maps,
             pairs=pairs,
+            context=context,
+            operator=operator,
+            checkpoint=checkpoint,
+            resume=resume,
             seed=seed,
             track=track,
+            training=training,
         )
-
-        def trained(name: str, lessons: Lessons, validation: WindowPairs | None = None, again: str = "") -> Route:
-            found = lessons.operator if operator == "learned" else None
-            route = ROUTES[name](lessons.prior, ROUTES[name].build(lessons.prior, seed, context, found))
-            stem = {} if checkpoint is None else {"checkpoint": Path(f"{checkpoint}.{name}{again}"), "resume": resume}
-            route.train(lessons.pairs, validation, seed=seed, **stem, **training)
-            route.remember(lessons.pairs)
-            return route
-
-        def check(lessons: Lessons, aside: xr.Dataset) -> tuple[WindowPairs, Float[np.ndarray, "n 2 points"]]:
-            source = Region(aside) if patch is None else Mosaic.of(aside, patch)
-            judged = Archive.of(source.archive)
-            count = min(_HELD_OUT_PAIRS, pairs)
-            unseen = simulate_pairs(source, lessons.prior, campaign, count, seed + 1, judged, track)
-            return unseen, truths(judged, unseen)
-
-        lessons, used = learn_from(parts.train), parts.train
-        unseen, truth = check(lessons, parts.held_out)
-        trials = []
-        for name in [method] if method != "auto" else worth_trying(lessons.prior, lessons.pairs):
-            route = trained(name, lessons, unseen)
-            route.calibrate(unseen, truth, track)
-            trials.append(Trial.of(route, unseen, truth, seed, track))
-        best, why = choose(trials)
-        route = best.route
+        parts = hold_out(archive, held_out, gap, course.campaign.length)
+        lessons, used = course.lessons(parts.train), parts.train
+        route, why = course.best(method, lessons, course.check(lessons, parts.held_out))
         if refit:
-            # At the archive's other end currents may be calmer, or less so.
-            other = held(first=True)
-            lessons = learn_from(other.train)
-            second = trained(route.name, lessons, again="-first")
-            second.calibrate(*check(lessons, other.held_out), track)
-            lessons, used = learn_from(parts.whole), parts.whole
-            route = trained(route.name, lessons, again="-refit")
-            route.calibrate_like(best.route, second)
-        told: dict[str, Any] = {"operator": operator}
-        if operator == "learned":
-            told |= {"smoothness": lessons.operator.smoothness, "error": lessons.operator.error}
-        asked = prior.rank if isinstance(prior, FieldPrior) else rank or MODES
+            opposite = hold_out(archive, held_out, gap, course.campaign.length, first=True)
+            route, lessons = course.refit(route, parts.whole, opposite)
+            used = parts.whole
         record = {
-            **_record(used, parts.held_out, seed, pairs),
-            "stride": stride,
-            "choice": dict(why),
-            "operator": told,
-            "archive": scarcity(used, lessons.prior, asked, pairs),
+            "version": __version__,
+            **course.told(lessons),
+            "trained_on": record_of(used),
+            "held_out": record_of(parts.held_out),
+            "choice": why,
+            "archive": scarcity(used, lessons.prior, course.modes, pairs),
         }
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
         frame, origins = Frame.of(used, grid), lessons.origins
-        learned = cls(lessons.prior, campaign, route, record, frame, used["time"].values, origins, patch)
+        learned = cls(lessons.prior, course.campaign, route, record, frame, used["time"].values, origins, patch)
         learned.archive = used
         return learned
 
@@ -417,13 +380,3 @@ def analysis_times(time: Moment | Sequence[Moment] | None, observed: Segments) -
         return [first + (last - first) // 2]
     several = isinstance(time, list | tuple | np.ndarray)
     return [as_time(moment) for moment in time] if several else [as_time(time)]  # type: ignore[union-attr]
-
-
-def _record(used: xr.Dataset, held_out: xr.Dataset, seed: int, pairs: int) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "seed": seed,
-        "pairs": pairs,
-        "trained_on": record_of(used),
-        "held_out": record_of(held_out),
-    }

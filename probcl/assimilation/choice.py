@@ -88,10 +88,9 @@ def choose(trials: Sequence[Trial]) -> tuple[Trial, dict[str, Any]]:
     best = min(sound, key=lambda trial: trial.crps)
     tried = {trial.route.name: {"crps": trial.crps, "ess": trial.ess} for trial in trials}
     prior = trials[0].route.prior
-    why = (
-        f"lowest CRPS on held-out windows of {', '.join(tried)}; {modes_holding(prior)} modes hold "
-        f"{_VARIANCE_HELD:.0%} of the variance"
-    )
+    enough = modes_holding(prior)
+    held = f"{enough} modes hold" if enough <= prior.rank else f"all {prior.rank} modes do not hold"
+    why = f"lowest CRPS on held-out windows of {', '.join(tried)}; {held} {_VARIANCE_HELD:.0%} of the variance"
     collapsed = [trial.route.name for trial in trials if trial not in sound]
     if collapsed:
         why += f"; {', '.join(collapsed)} left out, as half of its posteriors rest on under {FEWEST_WINDOWS:g} windows"
