@@ -102,7 +102,7 @@ def classical(learned: Assimilator, options: argparse.Namespace) -> dict[str, An
             # One window of each member: maps days apart are nearly one, and tuning over all takes an hour.
             middle = known.sizes["time"] // 2
             known = known.isel(time=slice(middle - 5, middle + 6))
-        settings = {"smoother": options.smoother, "tuning_windows": options.tuning_windows}
+        settings = {"smoother": options.smoother, "etkf": options.etkf, "tuning_windows": options.tuning_windows}
         return dict(fit_baselines(known, learned.campaign, **settings).methods)
     few = known.isel(member=slice(None, None, max(1, known.sizes["member"] // _MEMBERS_OF_COVARIANCE)))
     cases = simulate_cases(few, learned.campaign, _TUNING_WINDOWS, seed=1)
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--interval", default="48h")
     parser.add_argument("--method", default="information")
     parser.add_argument("--smoother", action="store_true", help="the ensemble smoother too, which takes longest")
+    parser.add_argument("--etkf", action="store_true", help="DAPPER's ETKF too, an extra")
     parser.add_argument("--operator", default="given", choices=["given", "learned"], help="how segments see modes")
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     for name, default in (("drifters", 16), ("members", 12_000), ("windows", 200), ("rank", 256), ("maps", 5)):
