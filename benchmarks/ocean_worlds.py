@@ -105,6 +105,7 @@ def classical(learned: Assimilator, options: argparse.Namespace) -> dict[str, An
             known = known.isel(time=slice(middle - 5, middle + 6))
         settings = {
             "smoother": options.smoother,
+            "etkf": options.etkf,
             "tuning_windows": options.tuning_windows,
             "patch": options.patch,
         }
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--method", default="information")
     parser.add_argument("--smoother", action="store_true", help="the ensemble smoother too, which takes longest")
     parser.add_argument("--prior", default="hybrid", help="of the currents of a whole region; EOFs elsewhere")
+    parser.add_argument("--etkf", action="store_true", help="DAPPER's ETKF too, an extra")
     parser.add_argument("--operator", default="given", choices=["given", "learned"], help="how segments see modes")
     parser.add_argument("--patch", type=int, help="cells on a side; the whole region if left out")
     parser.add_argument("--stride", type=int, help="cells from one patch to the next; half a patch if left out")

@@ -223,6 +223,14 @@ def test_baselines_are_fitted_to_other_members_than_they_are_tuned_on(train):
             assert getattr(fitted.methods[name], setting) == value
 
 
+def test_the_etkf_is_fitted_and_tuned_where_it_is_asked_for(train):
+    pytest.importorskip("dapper", reason="the ETKF needs the extra probcl[dapper]")
+    few = train.isel(member=slice(20))
+    fitted = fit_baselines(few, CAMPAIGN, smoother=False, etkf=True, tuning_windows=3)
+    assert list(fitted.methods)[-2:] == ["ETKF", "analogs"]
+    assert fitted.chosen["ETKF"]["error_floor"] in suite.FLOORS
+
+
 def test_an_assimilator_is_evaluated_with_the_classical_methods(learned, test):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

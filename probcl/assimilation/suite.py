@@ -10,6 +10,7 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive, require_archive
 from probcl.assimilation.baselines import (
+    ETKF,
     Analogs,
     Baseline,
     Climatology,
@@ -67,6 +68,7 @@ def fit_baselines(
     fix_interval: Duration | None = None,
     n_drifters: int | None = None,
     smoother: bool = True,
+    etkf: bool = False,
     tuning_windows: int = _WINDOWS,
     patch: int | tuple[int, int] | None = None,
     seed: int = 0,
@@ -90,12 +92,19 @@ def fit_baselines(
         The tracks to be analysed, as in `evaluate`.
     smoother
         Whether to fit the ensemble smoother, which takes longest by far.
+    etkf
+        Whether to fit DAPPER's ETKF as well, which the extra ``probcl[dapper]`` installs. It is not localised.
     tuning_windows
         How many to tune on, at least one. Optimal interpolation takes seconds for each where segments are thousands.
     patch
         Cells of the patches to fit to and to tune on, if methods are to be of `patches` of the archive.
     seed
         Of the drifters that tuning is done on, and of fits.
+
+    Raises
+    ------
+    ImportError
+        If the ETKF is asked for and DAPPER is not installed.
 
     Examples
     --------
@@ -117,7 +126,7 @@ def fit_baselines(
     suite = Suite()
     # Patches are members of the same days, and overlap.
     shared = archive.sizes.get("member", 1) == 1 or "patch_latitude" in archive.coords
-    fits = _fits(Archive.of(rest), Archive.of(_fewer(rest)), smoother, seed, shared)
+    fits = _fits(Archive.of(rest), Archive.of(_fewer(rest)), smoother, etkf, seed, shared)
     began = clock.perf_counter()
     for name, method, settings in fits:
         suite.chosen[name] = {}
@@ -132,7 +141,7 @@ def fit_baselines(
 
 
 def _fits(
-    whole: Archive, part: Archive, smoother: bool, seed: int, shared: bool
+    whole: Archive, part: Archive, smoother: bool, etkf: bool, seed: int, shared: bool
 ) -> Iterator[tuple[str, Baseline, dict[str, Sequence[float]]]]:
     """Yield names, fitted methods, and the settings to tune one after the other; none needs another fit."""
     radii = [reach * whole.grid.diagonal for reach in _REACHES]
@@ -142,6 +151,9 @@ def _fits(
     # On windows of its own days a method would find these, and tuning would trust it.
     localised = EnsembleOptimalInterpolation(radius=radii[0] if shared else radii[-1], error_floor=_UNTUNED_FLOOR)
     yield "EnOI, localised", localised.fit_to(part), {} if shared else {"radius": radii, "error_floor": FLOORS}
+    if etkf:
+        # The windows that it is tuned on may be among its own, as for EnOI.
+        yield "ETKF", ETKF(error_floor=_UNTUNED_FLOOR).fit_to(part), {} if shared else {"error_floor": FLOORS}
     if smoother:
         method = EnsembleSmoother(_advection, ensemble=_ENSEMBLE, radius=radii[-1]).fit_to(part)
         # Few windows make a covariance that only a short taper keeps from diverging.
