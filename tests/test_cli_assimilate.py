@@ -96,6 +96,11 @@ def test_several_times_are_analysed_in_one_file(folder: Path) -> None:
         ),
         (("assimilate", "model", "--tracks", "drifters.csv", "-o", "d.txt"), 2, "d.txt"),
         (
+            ("assimilate", "m", "--archive", "a.nc", "--tracks", "drifters.csv", "-o", "d.nc", "--stride", 1),
+            2,
+            "--patch",
+        ),
+        (
             ("assimilate", "model", "--tracks", "drifters.csv", "-o", "d.nc"),
             1,
             "has none; give --error METRES",

@@ -94,7 +94,7 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
         ("data", "digit", "data.name: no data source is called 'digit'; did you mean digits?"),
         ("data", {"u": "a.npy", "v": "b.npy", "w": "c"}, "data.w: unknown; known: u, v"),
         ("data", {"u": "a.npy"}, "data.v: is missing"),
-        ("data", {"u": "a.csv", "v": "b.npy"}, "data.u: a.csv must end in one of .npy, .npz, .safetensors"),
+        ("data", {"u": "a.txt", "v": "b.npy"}, "data.u: a.txt must end in one of .npy, .npz, .safetensors"),
         ("data", {"name": "mnist"}, "data: needs either path, the folder of the four files, or download: true"),
         ("data", {"u": {"path": "a.npy", "key": "x"}, "v": "b.npy"}, "data.u: key is for .npz and .safetensors"),
         ("output", "a\0b", "output: must be a text without control characters"),

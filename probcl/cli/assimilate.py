@@ -153,6 +153,15 @@ def assimilate(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="CELLS",
+            help="From one patch to the next that is learned from; by default half a patch.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
 ) -> None:
     """Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.
 
@@ -167,6 +176,8 @@ def assimilate(
     require_suffix(output, ".nc", ".zarr")
     if model.exists() and archive is not None:
         raise Misuse(f"{model} exists; leave --archive out to use it, or name a new folder to train")
+    if stride is not None and patch is None:
+        raise Misuse("--stride is from one patch to the next; give --patch")
     if not model.exists() and archive is None:
         raise Misuse(f"{model} does not exist; --archive says what to learn from")
     require_writable(model)
@@ -192,6 +203,7 @@ def assimilate(
                 refit=refit,
                 position_error=float(np.nanmedian(seen["position_error"])),
                 patch=patch,
+                stride=stride,
                 pairs=pairs,
                 checkpoint=checkpoint,
                 resume=True,
