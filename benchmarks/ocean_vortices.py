@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -99,14 +100,13 @@ def main() -> None:
 def measure(world: Vortices, archive: xr.Dataset, interval: str, arguments: argparse.Namespace) -> None:
     """Print and write the table of one world and interval between fixes."""
     tests, climatology = Tests.of(world, interval, arguments.windows), archive.mean(("member", "time"))
+    methods = classical(archive, interval, arguments)
     learned, quality = ({}, "") if arguments.classical else learn(archive, interval, arguments)
     title = f"{world.n_vortices} vortices, fixes every {interval}, {len(list(tests))} windows, seed {arguments.seed}"
     rows = []
     truly = VortexPosterior(world)
     exact = Method(lambda t, m, seed: truly.analyse(t, m, MEMBERS, seed), 0.0, arguments.exact_windows)
-    methods = {**classical(archive, interval, arguments), **learned}
-    if not arguments.classical:
-        methods["exact posterior"] = exact
+    methods |= learned | ({} if arguments.classical else {"exact posterior": exact})
     for name, method in methods.items():
         rows.append(row(name, method, tests, climatology))
         print(rows[-1], flush=True)
@@ -172,6 +172,11 @@ def classical(archive: xr.Dataset, interval: str, arguments: argparse.Namespace)
     ]
     smoothers = [baselines.EnsembleSmoother(predict_tracks, model_error=error) for error in MODEL_ERRORS]
     smoother = tuned(smoothers, few, SMOOTHER_TUNING_WINDOWS)
+    transform = {}
+    if find_spec("dapper") is None:
+        print("the ETKF is left out: DAPPER, the extra probcl[dapper], is not installed")
+    else:
+        transform["ETKF"] = tuned([baselines.ETKF(error_floor=floor) for floor in FLOORS], few)
     return {
         "climatology": Method(lambda t, m, seed: nothing.analyse(t, m, MEMBERS, seed), 0.0),
         "OI, stream function": interpolation("stream function"),
@@ -180,7 +185,7 @@ def classical(archive: xr.Dataset, interval: str, arguments: argparse.Namespace)
             [baselines.EnsembleOptimalInterpolation(radius=None, error_floor=floor) for floor in FLOORS], many
         ),
         "EnOI, localised": tuned(localised, many),
-        "ETKF": tuned([baselines.ETKF(error_floor=floor) for floor in FLOORS], few),
+        **transform,
         "analogs": tuned(
             [baselines.Analogs(count, error_floor=floor) for count in NEIGHBOURS for floor in FLOORS], rest
         ),

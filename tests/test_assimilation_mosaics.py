@@ -1,5 +1,8 @@
 """Patches of a region whose drifters leave them and are still seen."""
 
+import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import xarray as xr
 from ocean_cases import DAY, START, dataset, padded, random_fourier, track_of
 
+from probcl import CheckpointError, ProbclWarning
 from probcl.assimilation import Assimilator, Campaign, evaluate, fit_baselines, patches, simulate_tracks
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.baselines import (
@@ -22,7 +26,7 @@ from probcl.assimilation.cases import simulate_cases
 from probcl.assimilation.fields import FieldPrior, window_index, windows_at
 from probcl.assimilation.mosaics import Mosaic, Region
 from probcl.assimilation.pairs import simulate_pairs
-from probcl.assimilation.patches import patch_at
+from probcl.assimilation.patches import patch_at, patches_of
 from probcl.assimilation.prediction import predict_tracks
 from probcl.assimilation.segments import near, segments
 from probcl.assimilation.surroundings import with_surroundings
@@ -464,3 +468,29 @@ def test_pairs_of_a_mosaic_have_the_patches_windows_and_segments_beyond_them() -
     assert 0.2 < outside.mean() < 0.8
     cut = simulate_pairs(mosaic.archive, prior, CAMPAIGN, 40, seed=3)
     assert (cut.tokens[..., -1].sum(), pairs.tokens[..., -1].sum())[0] < pairs.tokens[..., -1].sum()
+
+
+def test_patches_of_an_uneven_grid_are_refused() -> None:
+    latitude = np.array([0.0, 1.0, 2.0, 3.5])
+    grid = replace(Archive.of(random_fourier(1, 2)).grid, latitude=latitude, ocean=np.ones((4, 9), bool))
+    with pytest.raises(ValueError, match=r"evenly spaced latitude for patches, got steps from 1 to 1.5"):
+        patches_of(grid, 2)
+
+
+def test_patches_saved_without_what_is_beyond_their_edge_are_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbclWarning)
+        learned = Assimilator.fit(
+            random_fourier(30, 3, seed=4),
+            **OBSERVED,
+            method="information",
+            patch=4,
+            pairs=60,
+            epochs=1,
+            progress=False,
+            rank=5,
+        )
+    learned.prior = replace(learned.prior, around=None)
+    learned.save(tmp_path / "old")
+    with pytest.raises(CheckpointError, match="see nothing beyond their edge, of an earlier version"):
+        Assimilator.load(tmp_path / "old")

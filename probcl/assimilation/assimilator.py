@@ -208,20 +208,21 @@ class Assimilator:
             track=track,
             training=training,
         )
-        parts = hold_out(archive, held_out, gap, course.campaign.length)
-        lessons, used = course.lessons(parts.train), parts.train
+        ends = (False, True) if refit else (False,)
+        parts, *opposite = (hold_out(archive, held_out, gap, course.campaign.length, first) for first in ends)
+        used = parts.whole if refit else parts.train
+        lessons = course.lessons(parts.train)
+        scarce = scarcity(used, lessons.prior, course.modes, pairs)
         route, why = course.best(method, lessons, course.check(lessons, parts.held_out))
         if refit:
-            opposite = hold_out(archive, held_out, gap, course.campaign.length, first=True)
-            route, lessons = course.refit(route, parts.whole, opposite)
-            used = parts.whole
+            route, lessons = course.refit(route, parts.whole, *opposite)
         record = {
             "version": __version__,
             **course.told(lessons),
             "trained_on": record_of(used),
             "held_out": record_of(parts.held_out),
             "choice": why,
-            "archive": scarcity(used, lessons.prior, course.modes, pairs),
+            "archive": scarce,
         }
         grid = lessons.prior.grid if patch is None else Archive.of(used).grid
         frame, origins = Frame.of(used, grid), lessons.origins
@@ -275,7 +276,7 @@ class Assimilator:
         tracks : xarray.Dataset
             Padded trajectories, as `read_tracks` returns them.
         time
-            Of the analysis, or of several; the middle of the tracks' times unless given.
+            Of the analysis, or of several; unless given, the middle of the tracks' times, for a patch of those near it.
         members
             How many maps to draw for each.
         seed

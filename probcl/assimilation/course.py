@@ -78,7 +78,9 @@ class Course:
         route = ROUTES[name](lessons.prior, ROUTES[name].build(lessons.prior, self.seed, self.context, operator))
         stem: dict[str, Any] = {}
         if self.checkpoint is not None:
-            stem = {"checkpoint": Path(f"{self.checkpoint}.{name}{again}"), "resume": self.resume}
+            # The operator is not among what a checkpoint compares.
+            told = "" if self.operator == "given" else f"-{self.operator}"
+            stem = {"checkpoint": Path(f"{self.checkpoint}.{name}{told}{again}"), "resume": self.resume}
         route.train(lessons.pairs, validation, seed=self.seed, **stem, **self.training)
         route.remember(lessons.pairs)
         return route

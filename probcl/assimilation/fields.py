@@ -18,7 +18,7 @@ from probcl.assimilation.baselines.covariance import profile
 from probcl.assimilation.baselines.gaussian_process import OptimalInterpolation
 from probcl.assimilation.baselines.hyperparameters import Hyperparameters
 from probcl.assimilation.grid import Grid
-from probcl.assimilation.hybrid import Covariances, fit_hybrid
+from probcl.assimilation.hybrid import Covariances, fit_hybrid, smooth_covariance
 from probcl.checks import require_count
 
 # Windows that EOFs are computed from, at most: more change the leading ones little.
@@ -69,7 +69,7 @@ class FieldPrior:
     unresolved
         Standard deviation of what the modes leave out, in m/s.
     kind
-        ``"eof"``, ``"stream function"`` or ``"hybrid"``.
+        ``"eof"``, ``"stream function"`` or ``"hybrid"``, with what was mixed.
     around
         Modes on a wider grid, for patches: what drifters outside of a patch see of it.
     """
@@ -123,8 +123,9 @@ class FieldPrior:
         times what they are expected to be then: no mode is spent on what tells nothing of that map.
         """
         process = OptimalInterpolation(hyperparameters=hyperparameters, seed=seed).fit_to(archive)
-        both = Covariances.of(process, archive.maps)
-        return cls._of_covariance(process, lags, rank, both.smooth, both.variance(0.0), "stream function")
+        smooth, unresolved = smooth_covariance(process)
+        whole = np.diagonal(smooth) + unresolved
+        return cls._of_covariance(process, lags, rank, smooth, whole, "stream function")
 
     @classmethod
     def hybrid(
@@ -137,7 +138,8 @@ class FieldPrior:
         process = OptimalInterpolation(hyperparameters=hyperparameters, seed=seed).fit_to(archive)
         share, radius, _ = fit_hybrid(archive, process, seed)
         both = Covariances.of(process, archive.maps)
-        return cls._of_covariance(process, lags, rank, both.mixed(share, radius), both.variance(share), "hybrid")
+        kind = f"hybrid, {share:.0%} the archive's own within {radius / 1e3:.0f} km"
+        return cls._of_covariance(process, lags, rank, both.mixed(share, radius), both.variance(share), kind)
 
     @classmethod
     def _of_covariance(

@@ -76,13 +76,8 @@ class Covariances(NamedTuple):
         points: Int[np.ndarray, " n"] | slice = slice(None),
     ) -> "Covariances":
         """Take both at some of the ocean points, the second of these maps."""
-        covariance, variance, unresolved, _ = process.hyperparameters
-        frame = Frame(*(part[points] for part in process.grid.frame))
-        there = Points(frame, np.zeros(len(frame.position)))
-        sigma = process.stddev[:, points].ravel()
-        smooth = variance * covariance(there, there) * np.multiply.outer(sigma, sigma)
         sample = np.cov(maps[..., points].reshape(len(maps), -1), rowvar=False, dtype=float)
-        return cls(smooth, unresolved * sigma**2, sample, frame)
+        return cls(*smooth_covariance(process, points), sample, Frame(*(part[points] for part in process.grid.frame)))
 
     def mixed(self, share: float, radius: float) -> Float[np.ndarray, "two_n two_n"]:
         """Return their mixture, for a taper of this radius in metres."""
@@ -100,11 +95,24 @@ class Covariances(NamedTuple):
         return both
 
 
+def smooth_covariance(
+    process: OptimalInterpolation, points: Int[np.ndarray, " n"] | slice = slice(None)
+) -> tuple[Float[np.ndarray, "two_n two_n"], Float[np.ndarray, " two_n"]]:
+    """Return optimal interpolation's covariance of a map at some points, and the variance it leaves uncorrelated."""
+    covariance, variance, unresolved, _ = process.hyperparameters
+    frame = Frame(*(part[points] for part in process.grid.frame))
+    there = Points(frame, np.zeros(len(frame.position)))
+    sigma = process.stddev[:, points].ravel()
+    smooth = variance * covariance(there, there)
+    smooth *= np.multiply.outer(sigma, sigma)
+    return smooth, unresolved * sigma**2
+
+
 def fit_hybrid(archive: Archive, process: OptimalInterpolation, seed: int = 0) -> Hybrid:
     """Find the share and the radius under which maps that are left out are likeliest.
 
     A quarter of the archive is left out at a time, with what is near to it in time. Of it, 16 maps are looked at, at 8
-    sets of 40 points. An archive of fewer than 8 maps, or one that is too short for this, has a share of 0.
+    sets of 40 points. Where that leaves nothing to know or to look at, the share is 0.
 
     Parameters
     ----------
@@ -141,7 +149,8 @@ def _partitions(archive: Archive, days: float) -> Iterator[tuple[Bool[np.ndarray
     day = ((archive.times - archive.times[0]) / np.timedelta64(1, "D"))[number]
     for part in np.array_split(np.arange(members * times), _PARTS):
         near = (day >= day[part].min() - days) & (day <= day[part].max() + days)
-        known = ~(np.isin(member, member[part]) & near)
+        # Patches of the same days overlap.
+        known = ~near if archive.of_patches else ~(np.isin(member, member[part]) & near)
         if len(part) >= 2 and known.sum() >= 2:
             yield known, part[np.unique(np.linspace(0, len(part) - 1, _MAPS).astype(int))]
 

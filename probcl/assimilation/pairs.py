@@ -190,6 +190,8 @@ def simulate_pairs(
     by_rounds, within = (track, untracked) if rounds >= _MANY_ROUNDS else (untracked, track)
     for number in by_rounds(range(rounds), SIMULATING):
         mine = np.sort(kept[kept // len(index) == number] % len(index))
+        if len(mine) == 0:
+            continue
         parts.append((mine, _tokens(source, prior, campaign, number, index[mine], held.times, seed, within)))
     order = np.concatenate([mine for mine, _ in parts])
     return WindowPairs(x[order], _stacked([part for _, part in parts]), index[order])

@@ -19,6 +19,9 @@ from probcl.assimilation.segments import Segments, near
 from probcl.checks import require_count
 from probcl.sphere import longitude_near
 
+# By how much steps of a grid may differ, over their mean: as of axes in float32.
+_UNEVEN = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class Patch:
@@ -172,6 +175,11 @@ def patches_of(grid: Grid, size: int | tuple[int, int], stride: int | None = Non
         As `patches` does.
     """
     rows, columns = _sides(size, grid.ocean.shape)
+    for name in ("latitude", "longitude"):
+        steps = np.diff(getattr(grid, name))
+        if np.ptp(steps) > _UNEVEN * steps.mean():
+            found = f"{steps.min():g} to {steps.max():g}"
+            raise ValueError(f"archive must have an evenly spaced {name} for patches, got steps from {found}")
     step = max(1, min(rows, columns) // 2) if stride is None else require_count("stride", stride)
     frame = frame_axes(grid.latitude, grid.longitude, rows, columns)
     return [

@@ -94,6 +94,10 @@ def load(folder: Path) -> dict[str, Any]:
     parts = _within("prior", arrays)
     grid, lags = _read_grid(parts), parts.pop("lags").astype("timedelta64[ns]")
     around = _within("around", arrays)
+    if said["patch"] is not None and not around:
+        raise CheckpointError(
+            f"{folder} has patches that see nothing beyond their edge, of an earlier version; fit it again"
+        )
     prior = FieldPrior(grid=grid, lags=lags, kind=said["prior"], around=Outlook(**around) if around else None, **parts)
     campaign = said["campaign"]
     return {

@@ -145,20 +145,22 @@ def _fits(
 ) -> Iterator[tuple[str, Baseline, dict[str, Sequence[float]]]]:
     """Yield names, fitted methods, and the settings to tune one after the other; none needs another fit."""
     radii = [reach * whole.grid.diagonal for reach in _REACHES]
+    # Missing software is told before anything is tuned.
+    transform = [ETKF(error_floor=_UNTUNED_FLOOR)] if etkf else []
     yield "climatology", Climatology().fit_to(whole), {}
     for kind in ("stream function", "isotropic"):
         yield f"OI, {kind}", OptimalInterpolation(kind, seed=seed).fit_to(part), {"error_floor": FLOORS}
     # On windows of its own days a method would find these, and tuning would trust it.
     localised = EnsembleOptimalInterpolation(radius=radii[0] if shared else radii[-1], error_floor=_UNTUNED_FLOOR)
     yield "EnOI, localised", localised.fit_to(part), {} if shared else {"radius": radii, "error_floor": FLOORS}
-    if etkf:
+    for method in transform:
         # The windows that it is tuned on may be among its own, as for EnOI.
-        yield "ETKF", ETKF(error_floor=_UNTUNED_FLOOR).fit_to(part), {} if shared else {"error_floor": FLOORS}
+        yield "ETKF", method.fit_to(part), {} if shared else {"error_floor": FLOORS}
     if smoother:
-        method = EnsembleSmoother(_advection, ensemble=_ENSEMBLE, radius=radii[-1]).fit_to(part)
+        smoothing = EnsembleSmoother(_advection, ensemble=_ENSEMBLE, radius=radii[-1]).fit_to(part)
         # Few windows make a covariance that only a short taper keeps from diverging.
         taper = {"radius": radii} if shared else {}
-        yield "ensemble smoother", method, {**taper, "model_error": _MODEL_ERRORS}
+        yield "ensemble smoother", smoothing, {**taper, "model_error": _MODEL_ERRORS}
     neighbours = [count for count in _NEIGHBOURS if count <= len(whole.maps)]
     if neighbours:
         tuned = {} if shared else {"error_floor": FLOORS, "neighbours": neighbours}

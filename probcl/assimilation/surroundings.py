@@ -21,7 +21,8 @@ _LEAST = 1e-12
 def with_surroundings(prior: FieldPrior, mosaic: Mosaic, seed: int = 0) -> FieldPrior:
     r"""Return a prior of patches that looks one side beyond them, on all sides.
 
-    Outside, a mode is the regression of the current there on the mode's coordinate, over windows of the archive,
+    Outside, a mode is the regression of the current there on the mode's coordinate, over windows of the archive, as if
+    coordinates had unit variance and no correlation there, which EOFs have by construction and other modes nearly,
 
     .. math:: E_j(y) = r_j(y) \, \mathrm{Cov}(x_j, v(y)),
 
@@ -93,7 +94,7 @@ class _Regression:
 
     @property
     def modes(self) -> Float[np.ndarray, "rank lags 2 lat lon"]:
-        """Cov(x, v), which is the regression of v on x, as x has unit variance and no correlation."""
+        """Cov(x, v): the regression of v on x where x has unit variance and no correlation, as in EOFs."""
         modes: np.ndarray = (self.xv - self.x[:, None, None] * self.mean) / self.count.clip(min=1)
         return modes
 

@@ -169,7 +169,9 @@ def assimilate(
     If it is interrupted, the same command goes on. Lengths of time have a unit, as 12h or 10D.
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
+    from probcl.assimilation.archive import Archive
     from probcl.assimilation.assimilator import analysis_times
+    from probcl.assimilation.patches import patch_at
     from probcl.assimilation.segments import segments
 
     screen = current()
@@ -178,6 +180,8 @@ def assimilate(
         raise Misuse(f"{model} exists; leave --archive out to use it, or name a new folder to train")
     if stride is not None and patch is None:
         raise Misuse("--stride is from one patch to the next; give --patch")
+    if archive is not None and (patch is None) != (centre is None):
+        raise Misuse("--patch and --centre, the place of the patch to analyse, go together")
     if not model.exists() and archive is None:
         raise Misuse(f"{model} does not exist; --archive says what to learn from")
     require_writable(model)
@@ -185,11 +189,15 @@ def assimilate(
     with in_options("--track-names"):
         seen = read_tracks(tracks, names=mapping("--track-names", track_names), position_error=error)
     if archive is not None:
-        number, told = fleet(drifters, seen, analysis_times(time or None, segments(seen, error_floor=0.0)), window)
         screen.say(f"learning from {archive}")
-        screen.say(told)
         with in_options("--names"):
             learn_from = read_archive(archive, names=in_archive, units=in_units).load()
+        observed = segments(seen, error_floor=0.0)
+        if patch is not None and centre is not None:
+            observed = patch_at(Archive.of(learn_from).grid, patch, centre).near(observed)
+        used = seen.isel(trajectory=np.unique(observed.trajectory))
+        number, told = fleet(drifters, used, analysis_times(time or None, observed), window)
+        screen.say(told)
         with _resumable(model, screen) as checkpoint:
             learned = Assimilator.fit(
                 learn_from,
