@@ -101,6 +101,16 @@ def test_several_times_are_analysed_in_one_file(folder: Path) -> None:
             "--patch",
         ),
         (
+            ("assimilate", "m", "--archive", "a.nc", "--tracks", "drifters.csv", "-o", "d.nc", "--patch", 4),
+            2,
+            "--centre",
+        ),
+        (
+            ("assimilate", "model", "--tracks", "drifters.csv", "-o", "d.nc", "--rank", 4),
+            2,
+            "--rank would be of a training",
+        ),
+        (
             ("assimilate", "model", "--tracks", "drifters.csv", "-o", "d.nc"),
             1,
             "has none; give --error METRES",
@@ -225,7 +235,7 @@ def test_names_units_prior_and_rank_reach_the_library(
     assert run(*command, "-q") == 0
     found = run_json(capsys, "info", tmp_path / "model")
     assert (found["modes"], found["prior"]) == (7, "stream function")
-    assert run(*use(folder, "-o", tmp_path / "a.nc", "--names", "u"), "-q") == 2
+    assert run(*train(folder, "elsewhere"), "--names", "u", "-q") == 2
     assert "--names must be KEY=VALUE" in capsys.readouterr().err
 
 

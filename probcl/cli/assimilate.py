@@ -18,6 +18,8 @@ from probcl.cli.screen import Screen, current
 from probcl.files import replacing, require_writable
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from probcl.assimilation import Assimilator
 
 _TRAINING = "To train, where MODEL does not exist yet"
@@ -166,13 +168,9 @@ def assimilate(
     """Turn drifters into a posterior ensemble of currents, by an analysis learned from an archive.
 
     The first time, --archive says what to learn from, and MODEL is where that is kept.
-    If it is interrupted, the same command goes on. Lengths of time have a unit, as 12h or 10D.
+    If it is interrupted while it learns, the same command goes on. Lengths of time have a unit, as 12h or 10D.
     """
     from probcl.assimilation import Assimilator, read_archive, read_tracks, write
-    from probcl.assimilation.archive import Archive
-    from probcl.assimilation.assimilator import analysis_times
-    from probcl.assimilation.patches import patch_at
-    from probcl.assimilation.segments import segments
 
     screen = current()
     require_suffix(output, ".nc", ".zarr")
@@ -184,19 +182,29 @@ def assimilate(
         raise Misuse("--patch and --centre, the place of the patch to analyse, go together")
     if not model.exists() and archive is None:
         raise Misuse(f"{model} does not exist; --archive says what to learn from")
+    if archive is None:
+        of_training = {
+            "--patch": patch,
+            "--stride": stride,
+            "--rank": rank,
+            "--drifters": drifters,
+            "--fix-interval": fix_interval,
+            "--refit": refit or None,
+            "--names": names,
+            "--units": units,
+        }
+        given = [option for option, value in of_training.items() if value]
+        if given:
+            raise Misuse(f"{model} has been trained; {', '.join(given)} would be of a training, with --archive")
     require_writable(model)
     in_archive, in_units = mapping("--names", names), mapping("--units", units)
     with in_options("--track-names"):
         seen = read_tracks(tracks, names=mapping("--track-names", track_names), position_error=error)
     if archive is not None:
-        screen.say(f"learning from {archive}")
         with in_options("--names"):
             learn_from = read_archive(archive, names=in_archive, units=in_units).load()
-        observed = segments(seen, error_floor=0.0)
-        if patch is not None and centre is not None:
-            observed = patch_at(Archive.of(learn_from).grid, patch, centre).near(observed)
-        used = seen.isel(trajectory=np.unique(observed.trajectory))
-        number, told = fleet(drifters, used, analysis_times(time or None, observed), window)
+        number, told = fleet(drifters, *_used(seen, learn_from, patch, centre, time or None, window), window)
+        screen.say(f"learning from {archive}")
         screen.say(told)
         with _resumable(model, screen) as checkpoint:
             learned = Assimilator.fit(
@@ -227,6 +235,30 @@ def assimilate(
         posterior = learned.assimilate(seen, time or None, members, seed, centre, screen.track)
         write(posterior, output)
     _show(screen, learned, posterior, output)
+
+
+def _used(
+    tracks: "xr.Dataset",
+    archive: "xr.Dataset",
+    patch: int | None,
+    centre: tuple[float, float] | None,
+    time: list[str] | None,
+    window: str,
+) -> tuple["xr.Dataset", list[np.datetime64]]:
+    """Return the tracks that count, and the times of analyses; then, they must be in the archive's water."""
+    from probcl.assimilation.archive import Archive
+    from probcl.assimilation.assimilator import analysis_times
+    from probcl.assimilation.patches import patch_at
+    from probcl.assimilation.segments import require_afloat, segments, within
+    from probcl.assimilation.simulation import timedelta_of
+
+    observed, grid = segments(tracks, error_floor=0.0), Archive.of(archive).grid
+    if patch is not None and centre is not None:
+        observed = patch_at(grid, patch, centre).near(observed)
+    moments, length = analysis_times(time, observed), timedelta_of("window", window)
+    for moment in moments:
+        require_afloat(within(observed, moment, length), grid)
+    return tracks.isel(trajectory=np.unique(observed.trajectory)), moments
 
 
 @contextmanager
