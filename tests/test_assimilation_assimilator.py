@@ -314,6 +314,7 @@ def test_a_shuffled_split_is_known_member_by_member() -> None:
         require_apart(labelled.isel(member=members[39:]), record, "1D")
 
 
+@pytest.mark.slow
 def test_a_refit_has_the_mean_calibration_of_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([0.5, 2.0])
     monkeypatch.setattr(InformationRoute, "calibrate", lambda self, *_: setattr(self, "spread", next(found)))

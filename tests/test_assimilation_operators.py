@@ -73,6 +73,7 @@ def test_information_of_learned_maps_adds_over_segments_in_any_order(prior: Fiel
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_fit_learns_the_operator_says_so_and_comes_back_from_disk(tmp_path: Path) -> None:
     settings = {**SETTINGS, "method": "information", "rank": RANK, "pairs": 100, "epochs": 1, "progress": False}
     learned = Assimilator.fit(ARCHIVE, operator="learned", **settings)
