@@ -5,7 +5,7 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive, require_archive
 from probcl.assimilation.baselines.tuning import Case
-from probcl.assimilation.mosaics import Mosaic, Region
+from probcl.assimilation.mosaics import source_of
 from probcl.assimilation.pairs import Campaign, require_windows
 from probcl.assimilation.segments import near, segments
 from probcl.assimilation.simulation import Duration
@@ -54,7 +54,7 @@ def simulate_cases(
     """
     require_count("windows", windows)
     archive = require_archive(archive)
-    source = Region(archive) if patch is None else Mosaic.of(archive, patch)
+    source = source_of(archive, patch)
     held = Archive.of(source.archive)
     members = source.archive if "member" in source.archive.dims else source.archive.expand_dims("member")
     starts = campaign.starts(held)

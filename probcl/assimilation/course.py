@@ -14,7 +14,7 @@ from probcl.assimilation.choice import Trial, choose, worth_trying
 from probcl.assimilation.fields import FieldPrior
 from probcl.assimilation.holdout import Holdout
 from probcl.assimilation.lessons import MODES, Lessons
-from probcl.assimilation.mosaics import Mosaic, Region
+from probcl.assimilation.mosaics import source_of
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs, truths
 from probcl.assimilation.routes import ROUTES, Route
 from probcl.assimilation.tracking import Track
@@ -66,7 +66,7 @@ class Course:
 
     def check(self, lessons: Lessons, aside: xr.Dataset) -> Check:
         """Return pairs of a part that was held out, in the modes of the lessons."""
-        source = Region(aside) if self.patch is None else Mosaic.of(aside, self.patch)
+        source = source_of(aside, self.patch)
         held = Archive.of(source.archive)
         count = min(_HELD_OUT_PAIRS, self.pairs)
         pairs = simulate_pairs(source, lessons.prior, self.campaign, count, self.seed + 1, held, self.track)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from probcl.assimilation.archive import Archive
 from probcl.assimilation.fields import FieldPrior
-from probcl.assimilation.mosaics import Mosaic, Region
+from probcl.assimilation.mosaics import Mosaic, Region, source_of
 from probcl.assimilation.operators import LearnedOperator
 from probcl.assimilation.pairs import Campaign, WindowPairs, simulate_pairs
 from probcl.assimilation.surroundings import with_surroundings
@@ -50,7 +50,7 @@ class Lessons:
         track: Track = untracked,
     ) -> "Lessons":
         """Cut the archive, fit the prior and simulate pairs, as the arguments of `Assimilator.fit` say."""
-        source = Region(archive) if patch is None else Mosaic.of(archive, patch, stride)
+        source = source_of(archive, patch, stride)
         held = Archive.of(source.archive)
         (chosen,) = (
             _prior(prior, of, campaign, rank, maps, seed) for of in track([held], "finding the modes of the currents")

@@ -129,6 +129,11 @@ class Mosaic:
         return np.array([place.shift for place in self.places])
 
 
+def source_of(archive: xr.Dataset, patch: int | tuple[int, int] | None, stride: int | None = None) -> Region | Mosaic:
+    """Return what windows are of: the members of an archive or, if they are wanted, its patches."""
+    return Region(archive) if patch is None else Mosaic.of(archive, patch, stride)
+
+
 def _wanted(tracks: xr.Dataset, position: Int[np.ndarray, " windows"], n_drifters: int) -> Released:
     """Take the tracks of windows that were asked for; of the others the position is −1."""
     window, drifter = np.repeat(position, n_drifters), np.tile(np.arange(n_drifters), len(position))
